@@ -1,0 +1,235 @@
+//! `ringback apps`: applications and their credentials, on the database directly.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::app::open_engine;
+use crate::config::{Config, Flags};
+use crate::engine::{Engine, parse_scopes};
+use crate::ids::Timestamp;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make an application; its API key and signing secret are shown this once
+    Create {
+        /// For people; need not be unique
+        name: String,
+        /// What the key may do: jobs:read, jobs:write, files:…, deliveries:…, or a family, or *
+        #[arg(long, default_value = "*", value_name = "SCOPE,…")]
+        scopes: String,
+        /// The key works until then, RFC 3339
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+        #[command(flatten)]
+        rate: Rate,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show applications and their credentials, never a secret
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a new API key; older ones end after the overlap
+    RotateKey {
+        /// Id or name
+        application: String,
+        /// Seconds that older keys go on working
+        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+        overlap: i64,
+        /// What the new key may do; by default what the newest one may
+        #[arg(long, value_name = "SCOPE,…")]
+        scopes: Option<String>,
+        /// The key works until then, RFC 3339
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a new signing secret; older ones sign beside it until the overlap is over
+    RotateSecret {
+        /// Id or name
+        application: String,
+        /// Seconds that older secrets go on signing
+        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+        overlap: i64,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Switch an application off: its keys are refused within 5 seconds
+    Disable {
+        /// Id or name
+        application: String,
+    },
+    /// Switch an application on again
+    Enable {
+        /// Id or name
+        application: String,
+    },
+    /// Set an application's own request rate, or none for the server's default
+    SetRate {
+        /// Id or name
+        application: String,
+        #[command(flatten)]
+        rate: Rate,
+    },
+}
+
+/// Requests of an application.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Rate {
+    /// Requests a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    rate_per_second: Option<i64>,
+    /// Requests at once [default: as many as a second]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    rate_burst: Option<i64>,
+}
+
+impl Rate {
+    fn pair(&self) -> anyhow::Result<Option<(i64, i64)>> {
+        match (self.rate_per_second, self.rate_burst) {
+            (Some(rate), burst) => Ok(Some((rate, burst.unwrap_or(rate)))),
+            (None, Some(_)) => anyhow::bail!("--rate-burst needs --rate-per-second"),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+pub(super) fn run(flags: &Flags, command: Command) -> anyhow::Result<()> {
+    let config = Config::load(flags)?;
+    super::runtime()?.block_on(async {
+        let engine = open_engine(&config).await?;
+        let result = execute(&engine, command).await;
+        engine.close();
+        result
+    })
+}
+
+fn parse_time(text: Option<&str>) -> anyhow::Result<Option<Timestamp>> {
+    text.map(str::parse::<Timestamp>).transpose().map_err(anyhow::Error::msg)
+}
+
+async fn execute(engine: &Engine, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Create { name, scopes, expires_at, rate, json } => {
+            let scopes = parse_scopes(&scopes).map_err(anyhow::Error::msg)?;
+            let expires_at = parse_time(expires_at.as_deref())?;
+            let new =
+                engine.create_application(&name, &scopes, expires_at, rate.pair()?).await?;
+            if json {
+                let object = json!({
+                    "id": new.id,
+                    "name": new.name,
+                    "apiKey": new.api_key,
+                    "signingSecret": new.signing_secret,
+                });
+                println!("{object}");
+            } else {
+                println!("application     {} ({})", new.name, new.id);
+                println!("API key         {}", new.api_key);
+                println!("signing secret  {}", new.signing_secret);
+                println!("Both are shown only now.");
+            }
+        }
+        Command::List { json } => list(engine, json).await?,
+        Command::RotateKey { application, overlap, scopes, expires_at, json } => {
+            let scopes = scopes.as_deref().map(parse_scopes).transpose();
+            let scopes = scopes.map_err(anyhow::Error::msg)?;
+            let expires_at = parse_time(expires_at.as_deref())?;
+            let row = engine.find_application(&application).await?;
+            let key = engine.rotate_key(row.id, scopes, overlap, expires_at).await?;
+            show(json, "apiKey", &key);
+        }
+        Command::RotateSecret { application, overlap, json } => {
+            let row = engine.find_application(&application).await?;
+            let secret = engine.rotate_secret(row.id, overlap).await?;
+            show(json, "signingSecret", &secret);
+        }
+        Command::Disable { application } => {
+            let row = engine.find_application(&application).await?;
+            engine.set_application_disabled(row.id, true).await?;
+            println!("{} is disabled", row.name);
+        }
+        Command::Enable { application } => {
+            let row = engine.find_application(&application).await?;
+            engine.set_application_disabled(row.id, false).await?;
+            println!("{} is enabled", row.name);
+        }
+        Command::SetRate { application, rate } => {
+            let row = engine.find_application(&application).await?;
+            let rate = rate.pair()?;
+            engine.set_application_rate(row.id, rate).await?;
+            match rate {
+                Some((rate, burst)) => {
+                    println!("{}: {rate} requests a second, {burst} at once", row.name);
+                }
+                None => println!("{}: the server's default rate", row.name),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show(json: bool, name: &str, value: &str) {
+    if json {
+        println!("{}", json!({ name: value }));
+    } else {
+        println!("{value}");
+    }
+}
+
+async fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
+    let id = |bytes: &[u8]| uuid::Uuid::from_slice(bytes).unwrap_or_default();
+    let time = |micros: Option<i64>| micros.map(|micros| Timestamp(micros).to_string());
+    let mut objects = Vec::new();
+    for (row, credentials) in engine.list_applications().await? {
+        let shown: Vec<_> = credentials
+            .iter()
+            .map(|credential| {
+                json!({
+                    "id": id(&credential.public_id),
+                    "kind": credential.kind,
+                    "scopes": credential.scopes.split(',').filter(|s| !s.is_empty()).collect::<Vec<_>>(),
+                    "dateCreated": time(Some(credential.created_at)),
+                    "dateLastUsed": time(credential.last_used_at),
+                    "dateExpires": time(credential.expires_at),
+                })
+            })
+            .collect();
+        objects.push(json!({
+            "id": id(&row.public_id),
+            "name": row.name,
+            "disabled": row.disabled_at.is_some(),
+            "ratePerSecond": row.rate_per_second,
+            "rateBurst": row.rate_burst,
+            "dateCreated": time(Some(row.created_at)),
+            "credentials": shown,
+        }));
+    }
+    if json {
+        println!("{}", serde_json::Value::Array(objects));
+        return Ok(());
+    }
+    for object in &objects {
+        let text = |name: &str| object.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
+        let disabled = object.get("disabled").and_then(serde_json::Value::as_bool) == Some(true);
+        println!("{}  {}{}", text("id"), text("name"), if disabled { "  (disabled)" } else { "" });
+        for credential in object.get("credentials").and_then(|v| v.as_array()).into_iter().flatten() {
+            let text =
+                |name: &str| credential.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
+            println!(
+                "    {:<14}  made {}  last used {}  expires {}",
+                text("kind"),
+                text("dateCreated"),
+                text("dateLastUsed"),
+                text("dateExpires")
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! What the server says afterwards about some of the jobs: each must have its whole history.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::cli::demo::api::Api;
+
+/// A metric by its whole name, summed over its labels.
+pub(super) async fn metric(api: &Api, name: &str) -> anyhow::Result<Option<f64>> {
+    let body = api.get("/metrics").await?;
+    Ok(read_metric(&String::from_utf8_lossy(&body), name))
+}
+
+fn read_metric(text: &str, name: &str) -> Option<f64> {
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let rest = if rest.starts_with('{') { rest.rsplit_once('}')?.1 } else { rest };
+        rest.strip_prefix(' ')?.split(' ').next()?.parse::<f64>().ok()
+    });
+    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+}
+
+/// What is wrong with a job, if anything is.
+pub(super) async fn fault(api: &Api, job: Uuid) -> anyhow::Result<Option<String>> {
+    let events = api.get_json(&format!("/v1/jobs/{job}/events")).await?;
+    let types = strings(&events["events"], "type");
+    if types != ["job.created", "job.started", "job.succeeded"] {
+        return Ok(Some(format!("job {job} has the events {types:?}")));
+    }
+    let deliveries = api.get_json(&format!("/v1/deliveries?jobId={job}")).await?;
+    let ids = strings(&deliveries["deliveries"], "id");
+    let [id] = ids.as_slice() else {
+        return Ok(Some(format!("job {job} has {} deliveries", ids.len())));
+    };
+    let delivery = api.get_json(&format!("/v1/deliveries/{id}")).await?;
+    let attempts = delivery["attemptLog"].as_array().map_or(&[][..], Vec::as_slice);
+    let good = delivery["status"] == "delivered"
+        && matches!(attempts, [attempt] if attempt["outcome"] == "delivered"
+            && attempt["responseStatus"] == 200 && attempt["finishedAt"].is_string());
+    Ok((!good).then(|| {
+        let outcomes = strings(&delivery["attemptLog"], "outcome");
+        format!("delivery {id} is {} with the attempts {outcomes:?}", delivery["status"])
+    }))
+}
+
+fn strings(array: &Value, member: &str) -> Vec<String> {
+    let items = array.as_array().into_iter().flatten();
+    items.filter_map(|item| item[member].as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn metrics_are_read_with_and_without_labels() {
+        let text =
+            "# HELP a_sum x\na_sum 3.5\na_count{b=\"c d\"} 2\na_count{b=\"}\"} 5\na_counts 9\n";
+        assert_eq!(super::read_metric(text, "a_sum"), Some(3.5));
+        assert_eq!(super::read_metric(text, "a_count"), Some(7.0));
+        assert_eq!(super::read_metric(text, "b"), None);
+    }
+}

@@ -1,0 +1,264 @@
+//! One run: everybody is started, the jobs go through, counters are read, the result is audited.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::{Instant, sleep};
+
+use super::audit::{self, metric};
+use super::crew::Crew;
+use super::orders::{Cue, LoadOrder, LoadReport, SinkOrder, SinkReady, Stage};
+use super::report::{About, Cpu, Percentiles, Report, rounded};
+use super::{Options, disk, durability, processes};
+use crate::app::open_engine;
+use crate::cli::demo::api::Api;
+use crate::config::Config;
+use crate::engine::NewApplication;
+use crate::store::{Backend, Location};
+
+/// How long the server may take to get ready, or to close its last attempts.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// So that what is measured is the engine and not the application's request limit.
+const RATE: (i64, i64) = (1_000_000, 1_000_000);
+
+/// A run and what is wrong with it.
+pub(super) struct Measured {
+    pub report: Report,
+    pub about: About,
+    /// Nothing, if the figures may be believed.
+    pub faults: Vec<String>,
+}
+
+/// Runs once. Whatever is still running afterwards is the caller's to end.
+pub(super) async fn measure(
+    options: &Options,
+    folder: &Path,
+    crew: &mut Crew,
+) -> anyhow::Result<Measured> {
+    let data = folder.join("data");
+    let location = locate(options, folder)?;
+    let url = match location.backend {
+        Backend::Sqlite => format!("sqlite://{}", location.address),
+        Backend::Postgres => location.address.clone(),
+    };
+    let application = prepare(&url, &data).await?;
+    let (server, port) = start_server(crew, &url, &data).await?;
+    let api = Api::new(([127, 0, 0, 1], port).into(), &application.api_key)?;
+    wait_until_ready(crew, &api).await?;
+    // Found once the server is connected; nobody to find when the database is part of the server.
+    let database = match location.backend {
+        Backend::Sqlite => None,
+        Backend::Postgres => processes::postmaster(&url),
+    };
+
+    let mut sink = crew.talk("sink", &["bench", "--role", "sink"])?;
+    sink.tell(&SinkOrder { secret: application.signing_secret }).await?;
+    let ready: SinkReady = sink.hear().await?;
+    let mut load = crew.talk("load", &["bench", "--role", "load"])?;
+    let warm_up = options.jobs.div_ceil(50);
+    let (jobs, in_flight) = (options.jobs, options.in_flight);
+    let api_key = application.api_key;
+    load.tell(&LoadOrder { server: port, api_key, sink: ready, warm_up, jobs, in_flight }).await?;
+    let _: Stage = load.hear().await?;
+    settle(&api).await?;
+
+    let before = Counters::read(&api, server, database).await?;
+    let helpers = own_children_cpu(crew);
+    load.tell(&Cue::Go).await?;
+    let _: Stage = load.hear().await?;
+    // The last webhook is here before the server has noted that it is.
+    let settled = settle(&api).await?;
+    let after = Counters::read(&api, server, database).await?;
+    let helpers = own_children_cpu(crew).zip(helpers).map(|(after, before)| after - before);
+    load.tell(&Cue::Report).await?;
+    let seen: LoadReport = load.hear().await?;
+
+    let mut faults = Vec::new();
+    if !settled {
+        faults.push(format!("deliveries are still owed after {} s", PATIENCE.as_secs()));
+    }
+    if seen.lost > 0 {
+        faults.push(format!("{} jobs were accepted and never delivered", seen.lost));
+    }
+    faults.extend(seen.strangers.iter().cloned());
+    for job in &seen.sample {
+        faults.extend(audit::fault(&api, *job).await?);
+        if faults.len() >= 5 {
+            break;
+        }
+    }
+    let peak_memory = processes::peak_memory_mib(server).context("the server is gone")?;
+    crew.stop("server").await?;
+    durability::check(&url)?;
+    let fsync = disk::fsync_millis(disk_of(&location).unwrap_or(folder))?;
+
+    let per_job = |millis: f64| rounded(millis / f64::from(jobs));
+    let spent = after.since(&before, location.backend);
+    let seconds = seen.elapsed as f64 / 1_000_000.0;
+    let report = Report {
+        jobs_per_second: rounded(f64::from(jobs - seen.lost.min(jobs)) / seconds.max(1e-6)),
+        submit_to_webhook_ms: Percentiles::of_micros(seen.webhook),
+        submit_ms: Percentiles::of_micros(seen.submit),
+        cpu_ms_per_job: Cpu {
+            server: per_job(spent.server),
+            database: spent.database.map(per_job),
+            total: spent.database.map(|database| per_job(spent.server + database)),
+        },
+        fsync_ms: rounded(fsync),
+        commit_batch: spent.commit_batch.map(rounded),
+        peak_memory_mb: rounded(peak_memory),
+        lost: seen.lost,
+        duplicates: seen.duplicates,
+    };
+    let about = About {
+        database: location.shown(),
+        jobs,
+        warm_up,
+        in_flight,
+        seconds,
+        audited: seen.sample.len(),
+        own_cpu: helpers.map(per_job),
+    };
+    Ok(Measured { report, about, faults })
+}
+
+/// Where the database is, in words that hold in the server's working folder too.
+fn locate(options: &Options, folder: &Path) -> anyhow::Result<Location> {
+    let given = options.database.clone();
+    let fallback = || format!("sqlite://{}", folder.join("bench.db").display());
+    let mut location = Location::parse(&given.unwrap_or_else(fallback))?;
+    if location.backend == Backend::Sqlite {
+        let path = std::path::absolute(&location.address)?;
+        location.address = path.to_str().context("the path is not UTF-8")?.to_owned();
+    }
+    Ok(location)
+}
+
+/// The folder whose disk the database waits for, as far as it can be known from here.
+fn disk_of(location: &Location) -> Option<&Path> {
+    match location.backend {
+        Backend::Sqlite => Path::new(&location.address).parent(),
+        Backend::Postgres => None,
+    }
+}
+
+/// Migrates, says what is there already, and makes the application that submits.
+async fn prepare(url: &str, data: &Path) -> anyhow::Result<NewApplication> {
+    let config =
+        Config { database: Some(url.to_owned()), data_dir: data.to_owned(), ..Config::default() };
+    let engine = open_engine(&config).await?;
+    let made = async {
+        let applications = engine.list_applications().await?.len();
+        if applications > 0 {
+            let live: i64 = engine.queue_depths().await?.iter().map(|depth| depth.jobs).sum();
+            let (owed, _) = engine.delivery_depth().await?;
+            eprintln!(
+                "note: the database is not new: {applications} applications, {live} live jobs and \
+                 {owed} owed deliveries are in it"
+            );
+        }
+        Ok(engine.create_application("bench", &["*".to_owned()], None, Some(RATE)).await?)
+    }
+    .await;
+    engine.close();
+    made
+}
+
+/// Starts `serve` as anybody would; its process id and port.
+async fn start_server(crew: &mut Crew, url: &str, data: &Path) -> anyhow::Result<(u32, u16)> {
+    let data = data.to_str().context("the path is not UTF-8")?;
+    let arguments = [
+        ["--database", url],
+        ["--data-dir", data],
+        ["--listen", "127.0.0.1:0"],
+        ["--egress-allow", "127.0.0.0/8"],
+    ];
+    let mut all = vec!["serve"];
+    all.extend(arguments.iter().flatten());
+    let pid = crew.start("server", &all)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let printed = crew.printed("server");
+        let address = printed.split_once("http://127.0.0.1:").map(|(_, rest)| rest);
+        let port = address.and_then(|rest| rest.split_once('\n')).map(|(port, _)| port.trim());
+        if let Some(port) = port.and_then(|port| port.parse().ok()) {
+            return Ok((pid, port));
+        }
+        crew.check("server")?;
+        anyhow::ensure!(Instant::now() < deadline, "the server does not say where it listens");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn wait_until_ready(crew: &mut Crew, api: &Api) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if matches!(api.get("/readyz").await, Ok(_)) {
+            return Ok(());
+        }
+        crew.check("server")?;
+        anyhow::ensure!(Instant::now() < deadline, "the server does not get ready");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until nothing is owed any more; whether that came true.
+async fn settle(api: &Api) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    while metric(api, "ringback_deliveries_owed").await? != Some(0.0) {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(true)
+}
+
+/// CPU of load generator and sink so far, which ran on the same machine.
+fn own_children_cpu(crew: &Crew) -> Option<f64> {
+    ["load", "sink"].into_iter().map(|name| processes::cpu_millis(crew.pid(name)?)).sum()
+}
+
+/// What is counted before and after.
+struct Counters {
+    server: f64,
+    database: Option<f64>,
+    commits: Option<f64>,
+    operations: Option<f64>,
+}
+
+/// The difference.
+struct Spent {
+    server: f64,
+    database: Option<f64>,
+    commit_batch: Option<f64>,
+}
+
+impl Counters {
+    async fn read(api: &Api, server: u32, database: Option<u32>) -> anyhow::Result<Counters> {
+        Ok(Counters {
+            commits: metric(api, "ringback_commit_batch_size_count").await?,
+            operations: metric(api, "ringback_commit_batch_size_sum").await?,
+            server: processes::cpu_millis(server).context("the server is gone")?,
+            database: database.and_then(processes::cpu_millis_of_family),
+        })
+    }
+
+    fn since(&self, before: &Counters, backend: Backend) -> Spent {
+        let difference = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
+        let commits = difference(self.commits, before.commits);
+        let operations = difference(self.operations, before.operations);
+        Spent {
+            server: self.server - before.server,
+            database: match backend {
+                Backend::Sqlite => Some(0.0),
+                Backend::Postgres => difference(self.database, before.database),
+            },
+            commit_batch: operations
+                .zip(commits)
+                .filter(|(_, commits)| *commits > 0.0)
+                .map(|(operations, commits)| operations / commits),
+        }
+    }
+}

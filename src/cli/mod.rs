@@ -1,0 +1,65 @@
+//! The commands of the binary, one file each.
+//!
+//! Errors end up here: one line for people, with its causes, and an exit code.
+
+mod apps;
+pub mod bench;
+mod demo;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Flags;
+
+/// Long-running jobs over HTTP, with signed callbacks.
+#[derive(Debug, Parser)]
+#[command(name = "ringback", version, about, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve {
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Show the whole way of a job on real files, in a temporary folder
+    Demo(demo::Options),
+    /// Applications and their credentials; works beside a running server
+    Apps {
+        #[command(flatten)]
+        flags: Flags,
+        #[command(subcommand)]
+        command: apps::Command,
+    },
+    /// Measure jobs a second, CPU a job and latency, with everything on this machine
+    Bench(bench::Options),
+}
+
+/// Runs a command to its end.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let result = match arguments.command {
+        Command::Serve { flags } => serve::run(&flags),
+        Command::Demo(options) => demo::run(&options),
+        Command::Apps { flags, command } => apps::run(&flags, command),
+        Command::Bench(options) => bench::run(options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain on one line: what failed, because of what.
+            eprintln!("ringback: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A runtime for a command.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}

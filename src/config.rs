@@ -1,0 +1,341 @@
+//! Settings: flags, then `RINGBACK_*` variables, then `ringback.toml`, then defaults.
+//!
+//! The only reader of the environment. One struct, read once, passed on by value; must not know
+//! who uses it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Everything a server can be told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Base of absolute URLs in answers and webhooks; by default made of `listen`.
+    pub public_url: Option<String>,
+    /// `sqlite://PATH` or `postgres://…`; by default a file in the data folder.
+    pub database: Option<String>,
+    /// Folder for the database file, the master key, stored files and work files.
+    pub data_dir: PathBuf,
+    /// Networks that callbacks and imports may reach although they are private.
+    pub egress_allow: Vec<IpNet>,
+    /// Refuse callbacks and imports over plain HTTP.
+    pub https_only: bool,
+    /// 64 hex digits; by default read from, or created in, `master.key` in the data folder.
+    pub master_key: Option<String>,
+    /// Jobs at once on this node.
+    pub job_slots: usize,
+    /// Jobs at once of named queues on this node; other queues may use all slots.
+    pub queue_slots: HashMap<String, usize>,
+    /// Limit of one try of a job that names none, seconds.
+    pub job_timeout_seconds: u64,
+    /// Largest file that is uploaded, imported or made, bytes.
+    pub max_file_bytes: u64,
+    /// Longest import, seconds.
+    pub import_deadline_seconds: u64,
+    /// Days that finished jobs are kept.
+    pub retention_days: u32,
+    /// Seconds that running work may take to end at shutdown.
+    pub grace_seconds: u64,
+    /// Requests a second of an application that has no rate of its own.
+    pub rate_per_second: u32,
+    /// Requests at once of an application that has no rate of its own.
+    pub rate_burst: u32,
+    /// Webhooks in flight at once to one origin of an application.
+    pub lane_in_flight: usize,
+    /// Webhooks a second to one origin of an application; no limit by default.
+    pub lane_rate_per_second: Option<f64>,
+    /// Webhooks at once to one origin of an application, when a rate is set.
+    pub lane_rate_burst: u32,
+    /// Limit of one delivery attempt, seconds, everything included.
+    pub delivery_deadline_seconds: u64,
+    /// Waits between delivery attempts, seconds; by default 5 s up to 24 h, ten tries in all.
+    pub retry_schedule_seconds: Option<Vec<u64>>,
+    /// `text` or `json`.
+    pub log_format: LogFormat,
+    /// A filter such as `info` or `ringback=debug,warn`.
+    pub log_filter: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
+            database: None,
+            data_dir: PathBuf::from("ringback-data"),
+            egress_allow: Vec::new(),
+            https_only: false,
+            master_key: None,
+            job_slots: 64,
+            queue_slots: HashMap::new(),
+            job_timeout_seconds: 6 * 60 * 60,
+            max_file_bytes: 16 * 1024 * 1024 * 1024,
+            import_deadline_seconds: 60 * 60,
+            retention_days: 30,
+            grace_seconds: 20,
+            rate_per_second: 10_000,
+            rate_burst: 10_000,
+            lane_in_flight: 64,
+            lane_rate_per_second: None,
+            lane_rate_burst: 1,
+            delivery_deadline_seconds: 20,
+            retry_schedule_seconds: None,
+            log_format: LogFormat::Text,
+            log_filter: "info".to_owned(),
+        }
+    }
+}
+
+/// The flags. Absent ones leave the word to the environment and the file.
+#[derive(Clone, Debug, Default, Serialize, clap::Args)]
+pub struct Flags {
+    /// Settings file [default: ringback.toml, if there is one]
+    #[arg(long, value_name = "FILE", global = true)]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Base of absolute URLs in answers and webhooks [default: http://LISTEN]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// sqlite://PATH or postgres://… [default: ringback.db in the data folder]
+    #[arg(long, value_name = "URL", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Folder for database file, master key and files [default: ringback-data]
+    #[arg(long, value_name = "FOLDER", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// A private network that callbacks and imports may reach (repeatable)
+    #[arg(long, value_name = "CIDR")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub egress_allow: Vec<IpNet>,
+    /// Refuse callbacks and imports over plain HTTP
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub https_only: bool,
+    /// Jobs at once on this node [default: 64]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_slots: Option<usize>,
+    /// Days that finished jobs are kept [default: 30]
+    #[arg(long, value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_days: Option<u32>,
+    /// Seconds that running work may take to end at shutdown [default: 20]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
+    /// Largest file, bytes [default: 16 GiB]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_file_bytes: Option<u64>,
+    /// Requests a second of an application without a rate of its own [default: 10000]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_second: Option<u32>,
+    /// Requests at once of an application without a rate of its own [default: 10000]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_burst: Option<u32>,
+    /// Webhooks in flight at once to one origin of an application [default: 64]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lane_in_flight: Option<usize>,
+    /// Webhooks a second to one origin of an application [default: no limit]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lane_rate_per_second: Option<f64>,
+    /// Webhooks at once to one origin, when a rate is set [default: 1]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lane_rate_burst: Option<u32>,
+    /// Waits between delivery attempts, in seconds [default: 5,300,1800,7200,…]
+    #[arg(long, value_name = "S,S,…", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_schedule_seconds: Option<Vec<u64>>,
+    /// Limit of one delivery attempt, seconds [default: 20]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_deadline_seconds: Option<u64>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+    /// A filter such as info or ringback=debug,warn [default: info]
+    #[arg(long, value_name = "FILTER", global = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_filter: Option<String>,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+impl Config {
+    /// Flags over variables over the file over defaults. A file that was named must be there.
+    pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        match &flags.config {
+            Some(path) if !path.is_file() => {
+                return Err(ConfigError(format!("settings file {} is not there", path.display())));
+            }
+            Some(path) => figment = figment.merge(Toml::file_exact(path)),
+            None => figment = figment.merge(Toml::file("ringback.toml")),
+        }
+        // Variables of tests are not settings.
+        let variables = Env::prefixed("RINGBACK_").filter(|name| !name.starts_with("test_"));
+        let config: Config = figment
+            .merge(variables)
+            .merge(Serialized::defaults(flags))
+            .extract()
+            .map_err(|error| ConfigError(describe(&error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |text: String| Err(ConfigError(text));
+        if let Some(text) = &self.public_url {
+            let good = url::Url::parse(text)
+                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            if !good {
+                return refuse(format!(
+                    "public_url {text:?} is not allowed: http(s)://HOST[:PORT][/PATH]"
+                ));
+            }
+        }
+        if self.job_slots == 0 || self.lane_in_flight == 0 || self.rate_per_second == 0 {
+            return refuse(
+                "job_slots, lane_in_flight and rate_per_second must be 1 or more".to_owned(),
+            );
+        }
+        if let Some(rate) = self.lane_rate_per_second
+            && !(rate > 0.0 && rate.is_finite())
+        {
+            return refuse(format!("lane_rate_per_second {rate} is not allowed: more than 0"));
+        }
+        Ok(())
+    }
+
+    /// The database's URL.
+    pub fn database_url(&self) -> String {
+        self.database.clone().unwrap_or_else(|| {
+            format!("sqlite://{}", self.data_dir.join("ringback.db").display())
+        })
+    }
+
+    /// The master key: given, or kept in the data folder; created there, readable by its owner
+    /// alone, when there is none.
+    pub fn master_key(&self, random: impl FnOnce() -> [u8; 32]) -> Result<[u8; 32], ConfigError> {
+        if let Some(text) = &self.master_key {
+            return parse_key(text.trim())
+                .ok_or_else(|| ConfigError("master_key must be 64 hex digits".to_owned()));
+        }
+        let path = self.data_dir.join("master.key");
+        let failed = |what: &str, error: std::io::Error| {
+            ConfigError(format!("cannot {what} the master key {}: {error}", path.display()))
+        };
+        if let Some(key) = create_key(&path, random).map_err(|error| failed("create", error))? {
+            return Ok(key);
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| failed("read", error))?;
+        parse_key(text.trim()).ok_or_else(|| {
+            ConfigError(format!("{} does not hold 64 hex digits", path.display()))
+        })
+    }
+}
+
+fn parse_key(text: &str) -> Option<[u8; 32]> {
+    hex::decode(text).ok()?.try_into().ok()
+}
+
+/// Creates the key file; `None` when there is one already. The name appears only once the
+/// content is on disk, so that no process ever reads half a key.
+fn create_key(
+    path: &Path,
+    random: impl FnOnce() -> [u8; 32],
+) -> std::io::Result<Option<[u8; 32]>> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if path.exists() {
+        return Ok(None);
+    }
+    let key = random();
+    let draft = path.with_extension(format!("draft-{}", uuid::Uuid::new_v4().simple()));
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    file.write_all(format!("{}\n", hex::encode(key)).as_bytes())?;
+    file.sync_all()?;
+    // Linking fails when another process was faster; then its key is the key.
+    let linked = std::fs::hard_link(&draft, path);
+    std::fs::remove_file(&draft)?;
+    match linked {
+        Ok(()) => Ok(Some(key)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn describe(error: &figment::Error) -> String {
+    let mut lines = Vec::new();
+    for single in error.clone() {
+        let place = single.path.join(".");
+        let source = single.metadata.as_ref().map(|metadata| metadata.name.to_string());
+        let source = source.unwrap_or_else(|| "settings".to_owned());
+        // A secret's value must not be repeated.
+        if place == "master_key" {
+            lines.push(format!("{source}: master_key is not allowed: 64 hex digits"));
+        } else {
+            lines.push(format!("{source}: {place}: {}", single.kind));
+        }
+    }
+    lines.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_master_key_is_created_once_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
+        let first = config.master_key(|| [7; 32]).unwrap();
+        let second = config.master_key(|| [8; 32]).unwrap();
+        assert_eq!((first, second), ([7; 32], [7; 32]));
+        let mode = std::fs::metadata(folder.path().join("master.key")).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_given_master_key_must_be_64_hex_digits() {
+        let config = Config { master_key: Some("abc".to_owned()), ..Config::default() };
+        let error = config.master_key(|| [0; 32]).unwrap_err().to_string();
+        assert!(error.contains("64 hex digits") && !error.contains("abc"), "{error}");
+    }
+}

@@ -1,0 +1,201 @@
+//! A URL as it may be shown: what looks like a credential becomes `***`, all else stays as it is.
+//!
+//! Pure, and made for texts that need not be URLs at all, because error messages show those too.
+//! It may mask too much, never too little: whoever needs the URL itself keeps it elsewhere, sealed.
+//! Paths are shown; a credential in a path cannot be told from a name.
+
+const MASK: &str = "***";
+
+/// A parameter with one of these anywhere in its name, in any case.
+const TELLING: &[&str] = &[
+    "auth", "bearer", "code", "cred", "hmac", "jwt", "key", "pass", "pwd", "sas", "secret",
+    "session", "sig", "token",
+];
+/// A parameter with exactly this name.
+const TELLING_ALONE: &[&str] = &["hdnea", "hdnts", "otp", "pin", "pw", "sid"];
+/// Names that merely contain one of the words above.
+const HARMLESS: &[&str] = &[
+    "author", "authors", "codec", "codecs", "compass", "design", "encode", "keyword", "keywords",
+    "postcode",
+];
+
+/// The text with user name, password and the values of parameters that look like credentials
+/// replaced by `***`. Masking twice changes nothing more.
+pub fn mask_url_credentials(text: &str) -> String {
+    let (before, fragment) = split_before(text, '#');
+    let (place, query) = split_before(before, '?');
+    let mut masked = mask_userinfo(place);
+    for part in [query, fragment] {
+        if let Some(mark) = part.chars().next() {
+            masked.push(mark);
+            mask_parameters(&part[mark.len_utf8()..], &mut masked);
+        }
+    }
+    masked
+}
+
+/// Splits in front of the mark; the second part begins with it, or is empty.
+fn split_before(text: &str, mark: char) -> (&str, &str) {
+    text.split_at(text.find(mark).unwrap_or(text.len()))
+}
+
+/// Scheme, authority and path. Lenient as URL parsers are: any number of slashes of either kind.
+fn mask_userinfo(place: &str) -> String {
+    let Some((scheme, rest)) = place.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
+        return without_start(place, "");
+    };
+    let start = rest.len() - rest.trim_start_matches(['/', '\\']).len();
+    let web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    if start == 0 && !web {
+        // `user:password@host` without a scheme.
+        return without_start(place, "");
+    }
+    let prefix = &place[..scheme.len() + 1 + start];
+    let rest = &rest[start..];
+    let (authority, _) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
+    let broken_port = authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.ends_with(']') && !port.bytes().all(|b| b.is_ascii_digit()));
+    if authority.contains('@') || broken_port {
+        // With a broken port it is a password that holds a slash: `user:pass/word@host`.
+        return without_start(rest, prefix);
+    }
+    place.to_owned()
+}
+
+/// `prefix***@` and what follows the last `@`; the text itself after the prefix when it has none.
+fn without_start(text: &str, prefix: &str) -> String {
+    match text.rsplit_once('@') {
+        // In a place with a proper authority a later `@` belongs to the path.
+        Some(_) if text.split(['/', '\\']).next().is_some_and(|first| first.contains('@')) => {
+            let end = text.find(['/', '\\']).unwrap_or(text.len());
+            let host = text[..end].rfind('@').map_or(end, |at| at + 1);
+            format!("{prefix}{MASK}@{}", &text[host..])
+        }
+        Some((_, host)) => format!("{prefix}{MASK}@{host}"),
+        None => format!("{prefix}{text}"),
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+}
+
+/// `name=value` pairs. Some servers also separate them by `;`, so both readings are masked.
+fn mask_parameters(text: &str, masked: &mut String) {
+    for (place, part) in text.split('&').enumerate() {
+        if place > 0 {
+            masked.push('&');
+        }
+        let mut at = 0;
+        let end = part.split_inclusive(';').find_map(|pair| {
+            let start = at;
+            at += pair.len();
+            let (name, value) = pair.split_once('=')?;
+            (is_telling(name) && !value.trim_end_matches(';').is_empty())
+                .then_some(start + name.len() + 1)
+        });
+        match end {
+            Some(end) => {
+                masked.push_str(&part[..end]);
+                masked.push_str(MASK);
+            }
+            None => masked.push_str(part),
+        }
+    }
+}
+
+fn is_telling(name: &str) -> bool {
+    let name = decoded(name).to_ascii_lowercase();
+    if HARMLESS.contains(&name.as_str()) {
+        return false;
+    }
+    TELLING.iter().any(|word| name.contains(word)) || TELLING_ALONE.contains(&name.as_str())
+}
+
+/// `%74oken` is `token` to the server; what is no such escape stays.
+fn decoded(name: &str) -> String {
+    let mut pieces = name.split('%');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                text.push(char::from(byte));
+                text.push_str(&piece[2..]);
+            }
+            None => {
+                text.push('%');
+                text.push_str(piece);
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_masked_and_nothing_else() {
+        for (text, shown) in [
+            ("https://example.com/a?b=c", "https://example.com/a?b=c"),
+            ("https://example.com/a?Token=x&b=%20c&d", "https://example.com/a?Token=***&b=%20c&d"),
+            ("https://h/?a=1&apiKey=x=y&b=2#z", "https://h/?a=1&apiKey=***&b=2#z"),
+            (
+                "https://b.s3/k?X-Amz-Date=1&X-Amz-Credential=a%2Fb&X-Amz-Signature=s&X-Amz-Expires=9",
+                "https://b.s3/k?X-Amz-Date=1&X-Amz-Credential=***&X-Amz-Signature=***&X-Amz-Expires=9",
+            ),
+            (
+                "https://h/?X-Goog-Signature=s&X-Goog-Date=1",
+                "https://h/?X-Goog-Signature=***&X-Goog-Date=1",
+            ),
+            ("https://a.blob/c?sv=1&SIG=a%2B", "https://a.blob/c?sv=1&SIG=***"),
+            ("https://h/?%74oken=x&access%5Ftoken=y", "https://h/?%74oken=***&access%5Ftoken=***"),
+            ("https://h/?sig=a;b;c&d=e", "https://h/?sig=***&d=e"),
+            ("https://h/?a=1;password=x;b=2", "https://h/?a=1;password=***"),
+            ("https://h/#access_token=x&a=b", "https://h/#access_token=***&a=b"),
+            ("https://h/?author=x&codec=y&keyword=z", "https://h/?author=x&codec=y&keyword=z"),
+            ("https://h/?token=&secret", "https://h/?token=&secret"),
+            ("https://h/npm/pkg@1.0/x?y=a@b", "https://h/npm/pkg@1.0/x?y=a@b"),
+            ("https://h:8443/pkg@1.0", "https://h:8443/pkg@1.0"),
+            ("https://[::1]:80/pkg@1", "https://[::1]:80/pkg@1"),
+        ] {
+            assert_eq!(mask_url_credentials(text), shown);
+            assert_eq!(mask_url_credentials(shown), shown);
+        }
+    }
+
+    #[test]
+    fn user_names_and_passwords_never_show() {
+        for text in [
+            "https://marker@h/a",
+            "https://user:marker@h/a@b",
+            "https://u:marker@x@h/",
+            "HTTPS:/u:marker@h/",
+            "https:u:marker@h",
+            "https:\\\\u:marker@h\\",
+            "user:marker@h",
+            "marker@h/path",
+            "https://u:marker/x@h/",
+            "ftp://u:marker@h/",
+            "h\nttps://u:marker@h/",
+            "https://u:marker@[::1]/",
+            "https://user@h/?token=marker",
+        ] {
+            let shown = mask_url_credentials(text);
+            assert!(!shown.contains("marker") && shown.contains(MASK), "{shown}");
+            assert_eq!(mask_url_credentials(&shown), shown);
+        }
+        assert_eq!(mask_url_credentials("https://u:p@h/a@b"), "https://***@h/a@b");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_masked_once_for_all(text in "(\\PC|[:/?#@&;=%\\\\]|token|http){0,60}") {
+            let once = mask_url_credentials(&text);
+            proptest::prop_assert_eq!(mask_url_credentials(&once), once);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! From a host name to its addresses, one question per request.
+//!
+//! Must not judge or cache: every request is entitled to an answer that was not known before it
+//! asked, so that a changed answer meets the policy again. Requests that ask for the same name at
+//! the same time share one lookup.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::{Semaphore, oneshot};
+
+pub trait Resolver: Send + Sync + 'static {
+    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+}
+
+/// A lookup occupies a thread for as long as the slowest name server likes, so names that never
+/// answer must not take every thread of the runtime.
+const LOOKUPS_AT_ONCE: usize = 64;
+
+/// Errors are shared between those who asked, hence the `Arc`.
+type Answer = Result<Arc<[IpAddr]>, Arc<io::Error>>;
+type Pending = Arc<Mutex<HashMap<String, Shared<oneshot::Receiver<Answer>>>>>;
+
+/// The operating system's resolver, with its hosts file and search rules.
+#[derive(Clone)]
+pub struct SystemResolver {
+    pending: Pending,
+    permits: Arc<Semaphore>,
+}
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        Self { pending: Pending::default(), permits: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)) }
+    }
+}
+
+impl Resolver for SystemResolver {
+    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let resolver = self.clone();
+        Box::pin(async move {
+            match resolver.join_lookup(host).await {
+                Ok(Ok(addresses)) => Ok(addresses.to_vec()),
+                Ok(Err(error)) => Err(io::Error::new(error.kind(), error)),
+                Err(_abandoned) => Err(io::Error::other("the lookup was abandoned")),
+            }
+        })
+    }
+}
+
+impl SystemResolver {
+    fn join_lookup(self, host: String) -> Shared<oneshot::Receiver<Answer>> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lookup) = pending.get(&host) {
+            return lookup.clone();
+        }
+        let (sender, receiver) = oneshot::channel();
+        let lookup = receiver.shared();
+        pending.insert(host.clone(), lookup.clone());
+        drop(pending);
+        let entry = PendingEntry { pending: self.pending, host: host.clone() };
+        tokio::spawn(async move {
+            let answer = look_up(host, self.permits).await;
+            // Off the list before it is answered, so that nobody joins a lookup that is over.
+            drop(entry);
+            let _nobody_waits_any_more = sender.send(answer);
+        });
+        lookup
+    }
+}
+
+/// Takes a lookup off the list however its task ends.
+struct PendingEntry {
+    pending: Pending,
+    host: String,
+}
+
+impl Drop for PendingEntry {
+    fn drop(&mut self) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.host);
+    }
+}
+
+async fn look_up(host: String, permits: Arc<Semaphore>) -> Answer {
+    let permit =
+        permits.acquire_owned().await.map_err(|error| Arc::new(io::Error::other(error)))?;
+    let lookup = tokio::task::spawn_blocking(move || {
+        // Held by the thread, not by the waiting request: a request that gives up frees nothing.
+        let _permit = permit;
+        let addresses = (host.as_str(), 0).to_socket_addrs()?;
+        Ok(addresses.map(|address| address.ip()).collect::<Arc<[IpAddr]>>())
+    });
+    match lookup.await {
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(error)) => Err(Arc::new(error)),
+        Err(stopped) => Err(Arc::new(io::Error::other(stopped))),
+    }
+}
+
+/// Answers from a script: each host has successive answers, of which the last one stays. A host
+/// that is not in the script does not exist.
+#[derive(Clone, Default)]
+pub struct ScriptedResolver {
+    answers: Arc<Mutex<HashMap<String, VecDeque<Vec<IpAddr>>>>>,
+    lookups: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl ScriptedResolver {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one more answer for `host`. An empty one means that the name does not exist.
+    pub fn answer(self, host: &str, addresses: &[IpAddr]) -> Self {
+        self.answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(host.to_owned())
+            .or_default()
+            .push_back(addresses.to_vec());
+        self
+    }
+
+    /// How many times it was asked.
+    pub fn lookups(&self) -> usize {
+        self.lookups.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+impl Resolver for ScriptedResolver {
+    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        self.lookups.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = match answers.get_mut(&host) {
+            Some(left) if left.len() > 1 => left.pop_front(),
+            Some(left) => left.front().cloned(),
+            None => None,
+        };
+        let answer = match answer {
+            Some(addresses) if !addresses.is_empty() => Ok(addresses),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "no such host")),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_script_is_followed_and_its_last_answer_stays() {
+        let one = IpAddr::from([192, 0, 2, 1]);
+        let two = IpAddr::from([192, 0, 2, 2]);
+        let resolver = ScriptedResolver::new().answer("a.test", &[one]).answer("a.test", &[two]);
+        for expected in [one, two, two] {
+            let answer = resolver.resolve("a.test".into()).await.expect("scripted");
+            assert_eq!(answer, [expected]);
+        }
+        assert!(resolver.resolve("b.test".into()).await.is_err());
+        assert_eq!(resolver.lookups(), 4);
+    }
+
+    #[tokio::test]
+    async fn the_system_answers_for_numbers_without_dns_and_forgets_the_question() {
+        let resolver = SystemResolver::default();
+        let (a, b) = tokio::join!(
+            resolver.resolve("127.0.0.1".into()),
+            resolver.resolve("127.0.0.1".into())
+        );
+        assert_eq!(a.expect("numeric"), [IpAddr::from([127, 0, 0, 1])]);
+        assert_eq!(b.expect("numeric"), [IpAddr::from([127, 0, 0, 1])]);
+        assert!(resolver.pending.lock().expect("not poisoned").is_empty());
+    }
+}

@@ -1,0 +1,396 @@
+//! Applications and their credentials: made by the operator, looked up on every request.
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::Engine;
+use super::error::{EngineError, EngineResult};
+use super::operation::subject;
+use super::stored::read_id;
+use crate::formats::SigningSecret;
+use crate::ids::{Key, Timestamp, new_id};
+use crate::store::applications::{ApplicationRow, CredentialRow, kind};
+use crate::store::{StoreError, applications};
+
+/// Every scope there is.
+pub const SCOPES: [&str; 6] =
+    ["jobs:read", "jobs:write", "files:read", "files:write", "deliveries:read", "deliveries:write"];
+
+/// Who calls, and what they may do.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Key of the application.
+    pub application: Key,
+    /// Its id outside.
+    pub application_id: Uuid,
+    /// Key of the credential.
+    pub credential: Key,
+    /// Its id outside.
+    pub credential_id: Uuid,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// Until when.
+    pub expires_at: Option<Timestamp>,
+    /// Requests a second of the application's own.
+    pub rate_per_second: Option<u32>,
+    /// At once, of the application's own.
+    pub rate_burst: Option<u32>,
+    /// Why it may do nothing, if so.
+    pub barred: Option<Barred>,
+}
+
+/// Why a known key is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// Revoked.
+    Revoked,
+    /// Its time is over.
+    Expired,
+    /// The application is switched off.
+    Disabled,
+}
+
+impl Caller {
+    /// Whether a scope is granted; `jobs` grants `jobs:read` and `jobs:write`, `*` everything.
+    pub fn may(&self, scope: &str) -> bool {
+        let family = scope.split(':').next().unwrap_or(scope);
+        self.scopes.iter().any(|granted| granted == scope || granted == family || granted == "*")
+    }
+
+    /// `urn:app:<id>`
+    pub fn issuer(&self) -> String {
+        format!("urn:app:{}", self.application_id)
+    }
+
+    /// `urn:credential:<id>`
+    pub fn actor(&self) -> String {
+        format!("urn:credential:{}", self.credential_id)
+    }
+}
+
+/// Parses a comma-separated list of scopes.
+pub fn parse_scopes(text: &str) -> Result<Vec<String>, String> {
+    let families = ["jobs", "files", "deliveries", "*"];
+    let mut scopes = Vec::new();
+    for scope in text.split(',').map(str::trim).filter(|scope| !scope.is_empty()) {
+        if !SCOPES.contains(&scope) && !families.contains(&scope) {
+            return Err(format!(
+                "scope `{scope}` is not known; allowed: {}, {}",
+                families.join(", "),
+                SCOPES.join(", ")
+            ));
+        }
+        scopes.push(scope.to_owned());
+    }
+    if scopes.is_empty() { Err("no scope given".to_owned()) } else { Ok(scopes) }
+}
+
+/// A new application with its secrets, shown once.
+pub struct NewApplication {
+    /// Id outside.
+    pub id: Uuid,
+    /// For people.
+    pub name: String,
+    /// Bearer token.
+    pub api_key: String,
+    /// `whsec_…`
+    pub signing_secret: String,
+}
+
+/// The hash by which an API key is found.
+pub fn lookup_of(api_key: &str) -> String {
+    hex::encode(Sha256::digest(api_key.as_bytes()))
+}
+
+fn draw_key(engine: &Engine) -> EngineResult<String> {
+    let bytes = engine.core.sealer.random_bytes::<32>().map_err(sealing)?;
+    Ok(format!("rbk_{}", hex::encode(bytes)))
+}
+
+fn draw_secret(engine: &Engine) -> EngineResult<SigningSecret> {
+    let bytes = engine.core.sealer.random_bytes::<32>().map_err(sealing)?;
+    SigningSecret::from_key(&bytes)
+        .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))
+}
+
+fn sealing(error: super::sealer::SealError) -> EngineError {
+    EngineError::Store(StoreError::Corrupt(error.to_string()))
+}
+
+/// The place name under which signing secrets are sealed.
+const PLACE: &str = "signing secret";
+
+fn key_row(application: Key, api_key: &str, scopes: &str, now: Timestamp) -> CredentialRow {
+    CredentialRow {
+        id: 0,
+        public_id: new_id().as_bytes().to_vec(),
+        application_id: application,
+        kind: kind::API_KEY.to_owned(),
+        lookup: Some(lookup_of(api_key)),
+        sealed: None,
+        scopes: scopes.to_owned(),
+        created_at: now.0,
+        last_used_at: None,
+        expires_at: None,
+        revoked_at: None,
+    }
+}
+
+fn secret_row(engine: &Engine, secret: &SigningSecret, now: Timestamp) -> EngineResult<CredentialRow> {
+    let sealed = engine.core.sealer.seal(PLACE, secret.text().as_bytes()).map_err(sealing)?;
+    Ok(CredentialRow {
+        kind: kind::SIGNING_SECRET.to_owned(),
+        lookup: None,
+        sealed: Some(sealed),
+        ..key_row(0, "", "", now)
+    })
+}
+
+impl Engine {
+    /// Makes an application with one API key and one signing secret.
+    pub async fn create_application(
+        &self,
+        name: &str,
+        scopes: &[String],
+        expires_at: Option<Timestamp>,
+        rate: Option<(i64, i64)>,
+    ) -> EngineResult<NewApplication> {
+        let name = name.trim();
+        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+            return Err(EngineError::Invalid(format!(
+                "name {name:?} is not allowed: 1 to 200 bytes without control characters"
+            )));
+        }
+        let now = self.core.clock.now();
+        let id = new_id();
+        let api_key = draw_key(self)?;
+        let secret = draw_secret(self)?;
+        let mut key = key_row(0, &api_key, &scopes.join(","), now);
+        key.expires_at = expires_at.map(|time| time.0);
+        let signing = secret_row(self, &secret, now)?;
+        let row = ApplicationRow {
+            id: 0,
+            public_id: id.as_bytes().to_vec(),
+            name: name.to_owned(),
+            rate_per_second: rate.map(|rate| rate.0),
+            rate_burst: rate.map(|rate| rate.1),
+            created_at: now.0,
+            disabled_at: None,
+        };
+        self.custom(vec![subject("application", id)], move |transaction, _, _| {
+            let mut row = row.clone();
+            row.id = transaction.key()?;
+            applications::insert(transaction, &row)?;
+            for credential in [&key, &signing] {
+                let mut credential = credential.clone();
+                credential.id = transaction.key()?;
+                credential.application_id = row.id;
+                applications::insert_credential(transaction, &credential)?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(NewApplication {
+            id,
+            name: name.to_owned(),
+            api_key,
+            signing_secret: secret.text().to_owned(),
+        })
+    }
+
+    /// An application by its id or, when only one has it, its name.
+    pub async fn find_application(&self, id_or_name: &str) -> EngineResult<ApplicationRow> {
+        let name = id_or_name.to_owned();
+        let parsed = crate::ids::parse_id(id_or_name);
+        let found = self
+            .store
+            .read(move |connection| match parsed {
+                Some(id) => Ok(applications::find(connection, id)?.into_iter().collect()),
+                None => applications::named(connection, &name),
+            })
+            .await?;
+        if found.len() > 1 {
+            return Err(EngineError::Invalid(format!(
+                "{} applications are named `{id_or_name}`; use an id from `ringback apps list`",
+                found.len()
+            )));
+        }
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| EngineError::not_found("application", id_or_name))
+    }
+
+    /// All applications with their credentials.
+    pub async fn list_applications(
+        &self,
+    ) -> EngineResult<Vec<(ApplicationRow, Vec<CredentialRow>)>> {
+        let list = self
+            .store
+            .read(|connection| {
+                let mut all = Vec::new();
+                for row in applications::list(connection)? {
+                    let mut credentials =
+                        applications::credentials(connection, row.id, kind::API_KEY)?;
+                    credentials.extend(applications::credentials(
+                        connection,
+                        row.id,
+                        kind::SIGNING_SECRET,
+                    )?);
+                    all.push((row, credentials));
+                }
+                Ok(all)
+            })
+            .await?;
+        Ok(list)
+    }
+
+    /// A new API key; the older ones end after the overlap.
+    pub async fn rotate_key(
+        &self,
+        application: Key,
+        scopes: Option<Vec<String>>,
+        overlap_seconds: i64,
+        expires_at: Option<Timestamp>,
+    ) -> EngineResult<String> {
+        let now = self.core.clock.now();
+        let api_key = draw_key(self)?;
+        let mut row = key_row(application, &api_key, "", now);
+        row.expires_at = expires_at.map(|time| time.0);
+        let end = now.plus_millis(overlap_seconds.max(0) * 1_000).0;
+        self.custom(vec![subject("credentials", application)], move |transaction, _, _| {
+            let old = applications::credentials(transaction, application, kind::API_KEY)?;
+            let mut row = row.clone();
+            row.id = transaction.key()?;
+            row.scopes = match &scopes {
+                Some(scopes) => scopes.join(","),
+                None => old.first().map_or_else(|| "*".to_owned(), |key| key.scopes.clone()),
+            };
+            let keys: Vec<Key> = old.iter().map(|key| key.id).collect();
+            applications::expire_credentials(transaction, &keys, end)?;
+            applications::insert_credential(transaction, &row)?;
+            Ok(())
+        })
+        .await?;
+        Ok(api_key)
+    }
+
+    /// A new signing secret; the older ones sign beside it until the overlap is over.
+    pub async fn rotate_secret(
+        &self,
+        application: Key,
+        overlap_seconds: i64,
+    ) -> EngineResult<String> {
+        let now = self.core.clock.now();
+        let secret = draw_secret(self)?;
+        let mut row = secret_row(self, &secret, now)?;
+        row.application_id = application;
+        let end = now.plus_millis(overlap_seconds.max(0) * 1_000).0;
+        self.custom(vec![subject("credentials", application)], move |transaction, _, _| {
+            let old = applications::credentials(transaction, application, kind::SIGNING_SECRET)?;
+            let mut row = row.clone();
+            row.id = transaction.key()?;
+            let keys: Vec<Key> = old.iter().map(|key| key.id).collect();
+            applications::expire_credentials(transaction, &keys, end)?;
+            applications::insert_credential(transaction, &row)?;
+            Ok(())
+        })
+        .await?;
+        Ok(secret.text().to_owned())
+    }
+
+    /// Switches an application off or on. Its keys are refused while it is off.
+    pub async fn set_application_disabled(
+        &self,
+        application: Key,
+        disabled: bool,
+    ) -> EngineResult<()> {
+        self.custom(vec![subject("application", application)], move |transaction, _, now| {
+            applications::set_disabled(transaction, application, disabled.then_some(now.0))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets the requests a second of an application; `None` for the server's default.
+    pub async fn set_application_rate(
+        &self,
+        application: Key,
+        rate: Option<(i64, i64)>,
+    ) -> EngineResult<()> {
+        self.custom(vec![subject("application", application)], move |transaction, _, _| {
+            let (per_second, burst) = (rate.map(|rate| rate.0), rate.map(|rate| rate.1));
+            applications::set_rate(transaction, application, per_second, burst)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Who holds this API key, as the database has it now. `None` when nobody does.
+    pub async fn authenticate(&self, lookup: String) -> EngineResult<Option<Caller>> {
+        let now = self.core.clock.now();
+        let found = self
+            .store
+            .read(move |connection| {
+                let Some(credential) = applications::find_credential(connection, &lookup)? else {
+                    return Ok(None);
+                };
+                let application = applications::get(connection, credential.application_id)?;
+                Ok(application.map(|application| (application, credential)))
+            })
+            .await?;
+        let Some((application, credential)) = found else { return Ok(None) };
+        let barred = if credential.revoked_at.is_some() {
+            Some(Barred::Revoked)
+        } else if credential.expires_at.is_some_and(|end| end <= now.0) {
+            Some(Barred::Expired)
+        } else if application.disabled_at.is_some() {
+            Some(Barred::Disabled)
+        } else {
+            None
+        };
+        Ok(Some(Caller {
+            application: application.id,
+            application_id: read_id(&application.public_id)?,
+            credential: credential.id,
+            credential_id: read_id(&credential.public_id)?,
+            scopes: credential.scopes.split(',').map(str::to_owned).collect(),
+            expires_at: credential.expires_at.map(Timestamp),
+            rate_per_second: application.rate_per_second.and_then(|rate| u32::try_from(rate).ok()),
+            rate_burst: application.rate_burst.and_then(|rate| u32::try_from(rate).ok()),
+            barred,
+        }))
+    }
+
+    /// Notes when credentials were last used.
+    pub async fn touch_credentials(&self, used: Vec<(Key, Timestamp)>) -> EngineResult<()> {
+        let used: Vec<(Key, i64)> = used.into_iter().map(|(key, at)| (key, at.0)).collect();
+        self.custom(vec![subject("credential uses", 0)], move |transaction, _, _| {
+            applications::touch_credentials(transaction, &used)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Secrets that sign an application's webhooks now, the newest first.
+    pub async fn signing_secrets(&self, application: Key) -> EngineResult<Vec<SigningSecret>> {
+        let now = self.core.clock.now();
+        let rows = self
+            .store
+            .read(move |connection| {
+                applications::credentials(connection, application, kind::SIGNING_SECRET)
+            })
+            .await?;
+        let mut secrets = Vec::new();
+        for row in rows {
+            let over = row.expires_at.is_some_and(|end| end <= now.0);
+            let (false, None, Some(sealed)) = (over, row.revoked_at, row.sealed) else { continue };
+            let plain = self.core.sealer.open(PLACE, &sealed).map_err(sealing)?;
+            let text = String::from_utf8(plain).unwrap_or_default();
+            let secret = SigningSecret::parse(&text)
+                .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))?;
+            secrets.push(secret);
+        }
+        Ok(secrets)
+    }
+}

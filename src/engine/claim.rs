@@ -1,0 +1,94 @@
+//! A node takes ready jobs: lease with a grown token, event `job.started`, in one transaction.
+
+use super::apply::{Changes, change, finish};
+use super::core::Core;
+use super::operation::{Claim, ClaimedBatch, ClaimedJob};
+use super::stored::StoredJob;
+use crate::ids::{Key, Timestamp};
+use crate::lifecycle::{Command, decide};
+use crate::store::{StoreError, StoreResult, Transaction, files, jobs};
+
+/// Waiting jobs that one claim makes ready at most.
+const PROMOTED: i64 = 256;
+
+/// The place name under which secrets of specifications are sealed.
+pub(super) const PLACE: &str = "specification";
+
+pub(super) fn claim(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    claim: &Claim,
+    now: Timestamp,
+) -> StoreResult<ClaimedBatch> {
+    promote(transaction, now)?;
+    let mut keys: Vec<Key> = Vec::new();
+    for (queue, room) in &claim.queues {
+        let want = (*room).min(claim.limit.saturating_sub(keys.len()));
+        if want > 0 {
+            let want = i64::try_from(want).unwrap_or(i64::MAX);
+            keys.extend(jobs::ready(transaction, queue, want)?);
+        }
+    }
+    let mut batch = ClaimedBatch::default();
+    if keys.is_empty() {
+        return Ok(batch);
+    }
+    let mut held = Vec::with_capacity(keys.len());
+    for row in jobs::load_live(transaction, &keys)? {
+        held.push(StoredJob::read(row)?);
+    }
+    // Loads come in no promised order; slots are given in the order of the queue.
+    held.sort_by_key(|job| keys.iter().position(|key| *key == job.key));
+    let receivers = core.receivers(transaction, held.iter().filter_map(|job| job.receiver))?;
+    let mut secrets = opened_secrets(core, transaction, &held)?;
+    let mut changes = Changes::default();
+    for mut job in held {
+        let late = job.state.expires_at.is_some_and(|deadline| deadline <= now);
+        let command =
+            if late { Command::Expire } else { Command::Start { node: claim.node_name.clone() } };
+        // A refusal means the row is not what the index said; it is left for the next look.
+        let Ok(transition) = decide(&job.state, command, now) else { continue };
+        let receiver = job.receiver.and_then(|key| receivers.get(&key));
+        let node = Some(claim.node);
+        let lanes = &mut batch.lanes;
+        change(core, transaction, &mut job, transition, node, receiver, now, &mut changes, lanes)?;
+        if late {
+            batch.ended.push(job.id);
+        } else {
+            let secrets = secrets.remove(&job.key).unwrap_or_default();
+            batch.jobs.push(ClaimedJob { job, secrets });
+        }
+    }
+    finish(core, transaction, changes, now, &mut batch.lanes)?;
+    Ok(batch)
+}
+
+/// Makes waiting jobs ready whose time has come.
+fn promote(transaction: &mut Transaction<'_>, now: Timestamp) -> StoreResult<()> {
+    let due = jobs::due(transaction, now.0, PROMOTED)?;
+    let mut ready = Vec::with_capacity(due.len());
+    for key in due {
+        ready.push((key, transaction.key()?));
+    }
+    jobs::make_ready(transaction, &ready)?;
+    Ok(())
+}
+
+fn opened_secrets(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    held: &[StoredJob],
+) -> StoreResult<std::collections::HashMap<Key, serde_json::Value>> {
+    let keys: Vec<Key> =
+        held.iter().filter(|job| job.submission.has_secrets).map(|job| job.key).collect();
+    let mut opened = std::collections::HashMap::new();
+    for (key, sealed) in files::load_sealed(transaction, &keys)? {
+        let corrupt = |text: String| StoreError::Corrupt(format!("secrets of job {key}: {text}"));
+        let plain =
+            core.sealer.open(PLACE, &sealed).map_err(|error| corrupt(error.to_string()))?;
+        let value =
+            serde_json::from_slice(&plain).map_err(|error| corrupt(error.to_string()))?;
+        opened.insert(key, value);
+    }
+    Ok(opened)
+}

@@ -1,0 +1,60 @@
+//! Runs a batch of operations in one transaction, kind by kind, so that each kind needs one
+//! statement a table however many operations there are.
+
+use super::claim::claim;
+use super::core::Core;
+use super::error::EngineError;
+use super::operation::{Operation, Outcome};
+use super::record::{claim_deliveries, record};
+use super::submit::submit;
+use super::apply::apply;
+use crate::store::{Run, StoreError, StoreResult, Transaction};
+
+/// One answer an operation, in their order.
+pub(super) fn execute(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    operations: &[&Operation],
+    run: Run,
+) -> StoreResult<Vec<Outcome>> {
+    let now = core.clock.now();
+    let mut outcomes: Vec<Option<Outcome>> = operations.iter().map(|_| None).collect();
+    let mut submits = Vec::new();
+    let mut applies = Vec::new();
+    let mut records = Vec::new();
+    for (place, operation) in operations.iter().enumerate() {
+        match operation {
+            Operation::Submit(submit) => submits.push((place, submit)),
+            Operation::Apply(apply) => applies.push((place, apply)),
+            Operation::Record(record) => records.push((place, record)),
+            Operation::Claim(_) | Operation::ClaimDeliveries(_) | Operation::Custom(_) => {}
+        }
+    }
+    let mut answer = |place: usize, outcome: Outcome| {
+        if let Some(slot) = outcomes.get_mut(place) {
+            *slot = Some(outcome);
+        }
+    };
+    submit(core, transaction, &submits, run, &mut answer)?;
+    apply(core, transaction, &applies, now, &mut answer)?;
+    record(transaction, &records, now, &mut answer)?;
+    // Claims come last, so that they find what this very batch made ready or due.
+    for (place, operation) in operations.iter().enumerate() {
+        match operation {
+            Operation::Claim(operation) => {
+                answer(place, Outcome::Claim(claim(core, transaction, operation, now)?));
+            }
+            Operation::ClaimDeliveries(operation) => {
+                let owed = claim_deliveries(core, transaction, operation, now)?;
+                answer(place, Outcome::ClaimDeliveries(owed));
+            }
+            Operation::Custom(custom) => match (custom.run)(transaction, core, now) {
+                Err(EngineError::Store(error)) => return Err(error),
+                result => answer(place, Outcome::Custom(result)),
+            },
+            _ => {}
+        }
+    }
+    let missing = || StoreError::Corrupt("an operation got no answer".to_owned());
+    outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect()
+}

@@ -1,0 +1,152 @@
+//! Files as the engine keeps them: a path, an id, versions. The bytes are somebody else's.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::core::Core;
+use super::error::{EngineError, EngineResult};
+use super::ledger::{Ledger, Occurrence};
+use super::stored::{json_null, read_id};
+use crate::ids::{Key, SubjectKind, Timestamp, new_id};
+use crate::lifecycle::EventType;
+use crate::store::files::{FileRow, NewVersion};
+use crate::store::{StoreResult, Transaction, files};
+
+/// Bytes that are stored and wait to be published under a path.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Where to.
+    pub path: String,
+    /// Key of the bytes.
+    pub version: Uuid,
+    /// Id of the file, if the path is new.
+    pub file_id: Uuid,
+    /// Bytes.
+    pub size: u64,
+    /// Hex.
+    pub sha256: String,
+    /// MIME type.
+    pub media_type: String,
+    /// public or private.
+    pub acl: String,
+}
+
+/// A file as the API shows it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// Id.
+    pub id: Uuid,
+    /// Path.
+    pub path: String,
+    /// SHA-256, hex.
+    pub hash: String,
+    /// MIME type.
+    pub mime_type: String,
+    /// `-`: a file.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Bytes.
+    pub size: i64,
+    /// public or private.
+    pub acl: String,
+    /// Nothing removes it by itself.
+    pub lifecycle: Option<()>,
+    /// `urn:file:<id>`
+    pub urn: String,
+    /// When the path was first used.
+    pub date_created: Timestamp,
+    /// When this version came.
+    pub date_updated: Timestamp,
+    /// Key of the bytes.
+    #[serde(skip)]
+    pub version: Uuid,
+}
+
+impl Descriptor {
+    pub(super) fn read(row: FileRow) -> StoreResult<Descriptor> {
+        let id = read_id(&row.public_id)?;
+        Ok(Descriptor {
+            id,
+            path: row.path,
+            hash: row.sha256,
+            mime_type: row.media_type,
+            kind: "-",
+            size: row.size,
+            acl: row.acl,
+            lifecycle: None,
+            urn: format!("urn:file:{id}"),
+            date_created: Timestamp(row.created_at),
+            date_updated: Timestamp(row.updated_at),
+            version: read_id(&row.version_id)?,
+        })
+    }
+}
+
+/// Puts an output at its path inside a transaction, with event `file.created`.
+pub(super) fn publish(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    application: Key,
+    output: &Output,
+    now: Timestamp,
+) -> StoreResult<Descriptor> {
+    let new = NewVersion {
+        file_key: transaction.key()?,
+        file_id: output.file_id,
+        application_id: application,
+        path: output.path.clone(),
+        version_id: output.version,
+        size: i64::try_from(output.size).unwrap_or(i64::MAX),
+        sha256: output.sha256.clone(),
+        media_type: output.media_type.clone(),
+        acl: output.acl.clone(),
+    };
+    let row = files::put(transaction, &new, now.0)?;
+    append(core, transaction, application, &row, EventType::FileCreated, now)?;
+    Descriptor::read(row)
+}
+
+/// Removes a path inside a transaction, with event `file.deleted`.
+pub(super) fn remove(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    application: Key,
+    path: &str,
+    now: Timestamp,
+) -> EngineResult<()> {
+    let row = files::remove(transaction, application, path, now.0)?
+        .ok_or_else(|| EngineError::not_found("file", path))?;
+    append(core, transaction, application, &row, EventType::FileDeleted, now)?;
+    Ok(())
+}
+
+fn append(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    application: Key,
+    row: &FileRow,
+    event_type: EventType,
+    now: Timestamp,
+) -> StoreResult<()> {
+    let descriptor = Descriptor::read(row.clone())?;
+    let sequence = row.last_sequence + 1;
+    files::set_sequence(transaction, row.id, sequence)?;
+    let data = serde_json::value::to_raw_value(&descriptor).unwrap_or_else(|_| json_null());
+    let mut ledger = Ledger::default();
+    let occurrence = Occurrence {
+        subject: row.id,
+        kind: SubjectKind::File,
+        subject_id: descriptor.id,
+        application,
+        sequence,
+        event_id: new_id(),
+        event_type,
+        at: now,
+        data: data.get().to_owned(),
+        receiver: None,
+        request_id: "",
+    };
+    ledger.announce(transaction, core, occurrence, || data, &mut Vec::new())?;
+    ledger.write(transaction)
+}

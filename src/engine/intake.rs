@@ -1,0 +1,439 @@
+//! What applications ask for: jobs alone and in batches, retries, stops, the trash, files,
+//! deliveries sent again. Everything is checked before it becomes an operation.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::Engine;
+use super::applications::Caller;
+use super::catalog::SourceName;
+use super::claim::PLACE;
+use super::error::{EngineError, EngineResult};
+use super::files::{Descriptor, Output, publish, remove};
+use super::operation::{
+    Apply, Draft, GroupChoice, Idempotency, Operation, Outcome, Submit, Submitted, subject,
+};
+use super::receivers::NewCallback;
+use super::stored::{StoredJob, read_id};
+use super::submit::newborn;
+use crate::ids::{Timestamp, new_id};
+use crate::lifecycle::{Command, JobEvent, Source, Status, Submission};
+use crate::store::{StoreError, deliveries, events, files, groups, jobs};
+
+/// A job as a face asks for it: checked in form, not yet in meaning.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// `urn:job:…`
+    pub job_type: String,
+    /// Parameters of that type.
+    pub specification: Value,
+    /// Files that it reads, beside those the specification names.
+    pub sources: Vec<SourceName>,
+    /// An open group, or an id of the caller's choice for a new one.
+    pub group_id: Option<Uuid>,
+    /// Where to tell.
+    pub callback: Option<NewCallback>,
+    /// A JSON object.
+    pub metadata: Option<Box<RawValue>>,
+    /// Larger goes first.
+    pub priority: i64,
+    /// Pool of work.
+    pub queue: String,
+    /// Not before.
+    pub run_at: Option<Timestamp>,
+    /// Not after.
+    pub expires_at: Option<Timestamp>,
+    /// Tries at most; the type's default when absent.
+    pub max_attempts: Option<i64>,
+    /// Limit of one try.
+    pub timeout_seconds: Option<i64>,
+}
+
+/// What a batch made.
+pub struct BatchAnswer {
+    /// The sealed group.
+    pub group_id: Uuid,
+    /// The jobs, as they were born, in the order of the request.
+    pub jobs: Vec<StoredJob>,
+}
+
+fn json_of<T: serde::Serialize>(value: &T) -> EngineResult<Box<RawValue>> {
+    serde_json::value::to_raw_value(value)
+        .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))
+}
+
+impl Engine {
+    /// Takes one job. The answer is the job as event 1 tells it, also for a repeated request.
+    pub async fn submit(
+        &self,
+        caller: &Caller,
+        job: NewJob,
+        idempotency: Option<Idempotency>,
+        request_id: &str,
+    ) -> EngineResult<StoredJob> {
+        let now = self.now();
+        let group = job.group_id.map_or(GroupChoice::Alone, GroupChoice::Join);
+        let draft = self.draft(caller, job, None, now, request_id).await?;
+        let (id, submission) = (draft.id, draft.submission.clone());
+        let submit = Submit {
+            application: caller.application,
+            drafts: vec![draft],
+            group,
+            idempotency,
+            now,
+            request_id: request_id.to_owned(),
+        };
+        match self.run_submit(submit).await? {
+            None => Ok(newborn(id, submission, caller.application, now)?),
+            Some((_, id)) => self.first_state(id).await,
+        }
+    }
+
+    /// Takes up to a thousand jobs in one transaction, as a sealed group.
+    pub async fn submit_batch(
+        &self,
+        caller: &Caller,
+        jobs: Vec<NewJob>,
+        callback: Option<NewCallback>,
+        idempotency: Option<Idempotency>,
+        request_id: &str,
+    ) -> EngineResult<BatchAnswer> {
+        let now = self.now();
+        let group_id = new_id();
+        let receiver = match &callback {
+            Some(callback) => Some(self.receiver_for(caller, callback).await?),
+            None => None,
+        };
+        let mut drafts = Vec::with_capacity(jobs.len());
+        for (place, job) in jobs.into_iter().enumerate() {
+            let draft = self.draft(caller, job, Some(group_id), now, request_id).await;
+            drafts.push(draft.map_err(|error| match error {
+                EngineError::Invalid(text) => EngineError::Invalid(format!("jobs[{place}]: {text}")),
+                other => other,
+            })?);
+        }
+        let born: Result<Vec<StoredJob>, _> = drafts
+            .iter()
+            .map(|draft| newborn(draft.id, draft.submission.clone(), caller.application, now))
+            .collect();
+        let born = born?;
+        let submit = Submit {
+            application: caller.application,
+            drafts,
+            group: GroupChoice::Sealed { id: group_id, receiver },
+            idempotency,
+            now,
+            request_id: request_id.to_owned(),
+        };
+        match self.run_submit(submit).await? {
+            None => Ok(BatchAnswer { group_id, jobs: born }),
+            Some((_, group_id)) => self.first_states_of_group(group_id).await,
+        }
+    }
+
+    /// Runs a submission; `None` when it is new, else what an earlier one made.
+    async fn run_submit(&self, submit: Submit) -> EngineResult<Option<(String, Uuid)>> {
+        let has_key = submit.idempotency.is_some();
+        let outcome = self.writer.execute(Operation::Submit(submit)).await;
+        match outcome {
+            Ok(Outcome::Submit(Ok(Submitted::New { queues, lanes }))) => {
+                self.bells.ring_queues(queues);
+                self.bells.ring_lanes(&lanes);
+                Ok(None)
+            }
+            Ok(Outcome::Submit(Ok(Submitted::Replay { kind, id }))) => Ok(Some((kind, id))),
+            Ok(Outcome::Submit(Err(error))) => Err(error),
+            Ok(_) => Err(super::confused()),
+            // The wait for another node's transaction on the same key was too long.
+            Err(StoreError::Contended(_)) if has_key => Err(EngineError::IdempotencyInFlight),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The job as event 1 tells it.
+    async fn first_state(&self, id: Uuid) -> EngineResult<StoredJob> {
+        let row = self.store.read(move |connection| jobs::find(connection, id)).await?;
+        let job = row.map(StoredJob::read).transpose()?.ok_or(EngineError::IdempotencyGone)?;
+        Ok(newborn(job.id, job.submission, job.application, job.created_at)?)
+    }
+
+    async fn first_states_of_group(&self, group_id: Uuid) -> EngineResult<BatchAnswer> {
+        let rows = self
+            .store
+            .read(move |connection| match groups::find(connection, group_id)? {
+                Some(group) => jobs::of_group(connection, group.id, 0, 1_000),
+                None => Ok(Vec::new()),
+            })
+            .await?;
+        if rows.is_empty() {
+            return Err(EngineError::IdempotencyGone);
+        }
+        let mut jobs = Vec::with_capacity(rows.len());
+        for row in rows {
+            let job = StoredJob::read(row)?;
+            jobs.push(newborn(job.id, job.submission, job.application, job.created_at)?);
+        }
+        Ok(BatchAnswer { group_id, jobs })
+    }
+
+    /// Checks a job in meaning and completes it but for its key.
+    async fn draft(
+        &self,
+        caller: &Caller,
+        job: NewJob,
+        batch: Option<Uuid>,
+        now: Timestamp,
+        request_id: &str,
+    ) -> EngineResult<Draft> {
+        if batch.is_some() && job.group_id.is_some() {
+            return Err(EngineError::Invalid(
+                "groupId is not allowed inside a batch: the batch is a group of its own".to_owned(),
+            ));
+        }
+        let job_type = self.catalog.get(&job.job_type).map_err(EngineError::Invalid)?;
+        let checked =
+            job_type.check(&job.specification, &job.sources).map_err(EngineError::Invalid)?;
+        let run_at = job.run_at.unwrap_or(now);
+        if let Some(deadline) = job.expires_at
+            && deadline <= now.max(run_at)
+        {
+            return Err(EngineError::Invalid(format!(
+                "expiresAt {deadline} must lie behind now and behind runAt"
+            )));
+        }
+        let receiver = match &job.callback {
+            Some(callback) => Some(self.receiver_for(caller, callback).await?),
+            None => None,
+        };
+        let names = if checked.sources.is_empty() { job.sources } else { checked.sources };
+        let id = new_id();
+        let sealed = match &checked.secrets {
+            Value::Null => None,
+            secrets => Some(self.seal_secrets(secrets)?),
+        };
+        let submission = Submission {
+            job_type: job.job_type,
+            specification: json_of(&checked.specification)?,
+            sources: self.pin(caller, names).await?,
+            group_id: batch.or(job.group_id).unwrap_or(id),
+            metadata: job.metadata,
+            priority: job.priority,
+            queue: job.queue,
+            run_at,
+            expires_at: job.expires_at,
+            max_attempts: job.max_attempts.unwrap_or_else(|| job_type.default_attempts()),
+            timeout_seconds: job.timeout_seconds,
+            callback: receiver.as_ref().map(|receiver| receiver.shown.clone()),
+            retry_of: None,
+            parent_id: None,
+            issuer: caller.issuer(),
+            actor: caller.actor(),
+            request_id: request_id.to_owned(),
+            has_secrets: sealed.is_some(),
+        };
+        complete_draft(id, submission, receiver, sealed)
+    }
+
+    fn seal_secrets(&self, secrets: &Value) -> EngineResult<Vec<u8>> {
+        let plain = serde_json::to_vec(secrets)
+            .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))?;
+        self.core
+            .sealer
+            .seal(PLACE, &plain)
+            .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))
+    }
+
+    /// Names files by path and id, and pins the bytes they have now. A file that is not there is
+    /// left unpinned: the job will say so.
+    async fn pin(&self, caller: &Caller, names: Vec<SourceName>) -> EngineResult<Vec<Source>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let application = caller.application;
+        let sources = self
+            .store
+            .read(move |connection| {
+                let mut sources = Vec::with_capacity(names.len());
+                for name in names {
+                    let file = match (&name.file_id, &name.path) {
+                        (Some(id), _) => files::by_id(connection, application, *id)?,
+                        (None, Some(path)) => files::at_path(connection, application, path)?,
+                        (None, None) => None,
+                    };
+                    sources.push(match file {
+                        Some(file) => Source {
+                            path: Some(file.path),
+                            file_id: Some(read_id(&file.public_id)?),
+                            version: Some(read_id(&file.version_id)?),
+                        },
+                        None => Source { path: name.path, file_id: name.file_id, version: None },
+                    });
+                }
+                Ok(sources)
+            })
+            .await?;
+        Ok(sources)
+    }
+
+    /// Asks a job to stop. Asking again changes nothing; a final job refuses.
+    pub async fn stop(&self, caller: &Caller, id: Uuid) -> EngineResult<StoredJob> {
+        let mut job = self.find_job(caller, id).await?;
+        let applied = self
+            .apply_with(Apply {
+                job: job.key,
+                command: Command::Stop,
+                outputs: Vec::new(),
+                render: None,
+                application: Some(caller.application),
+            })
+            .await?;
+        job.state = applied.state;
+        Ok(job)
+    }
+
+    /// Puts a final job into the trash.
+    pub async fn trash(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
+        let job = self.find_job(caller, id).await?;
+        self.apply_with(Apply {
+            job: job.key,
+            command: Command::Trash,
+            outputs: Vec::new(),
+            render: None,
+            application: Some(caller.application),
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Tries a final job again as a new one.
+    pub async fn retry(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        idempotency: Option<Idempotency>,
+        request_id: &str,
+    ) -> EngineResult<StoredJob> {
+        let old = self.find_job(caller, id).await?;
+        if !old.state.status.is_final() || old.state.status == Status::Success {
+            return Err(EngineError::NotRetryable(old.state.status));
+        }
+        let now = self.now();
+        let (key, receiver_key) = (old.key, old.receiver);
+        let core = std::sync::Arc::clone(&self.core);
+        let has_secrets = old.submission.has_secrets;
+        let (sealed, receiver) = self
+            .store
+            .read(move |connection| {
+                let keys = if has_secrets { vec![key] } else { Vec::new() };
+                let sealed = files::load_sealed(connection, &keys)?;
+                let receivers = core.receivers(connection, receiver_key)?;
+                let receiver = receiver_key.and_then(|key| receivers.get(&key).cloned());
+                Ok((sealed.into_iter().next().map(|(_, sealed)| sealed), receiver))
+            })
+            .await?;
+        let new = new_id();
+        let names = old.submission.sources.iter().map(|source| SourceName {
+            path: source.path.clone(),
+            file_id: source.file_id.filter(|_| source.path.is_none()),
+        });
+        let sources = self.pin(caller, names.collect()).await?;
+        let submission = Submission {
+            sources,
+            group_id: new,
+            run_at: now,
+            // The old deadline has passed or would be no deadline of this try.
+            expires_at: None,
+            retry_of: Some(old.id),
+            actor: caller.actor(),
+            request_id: request_id.to_owned(),
+            ..old.submission
+        };
+        let draft = complete_draft(new, submission.clone(), receiver, sealed)?;
+        let submit = Submit {
+            application: caller.application,
+            drafts: vec![draft],
+            group: GroupChoice::Alone,
+            idempotency,
+            now,
+            request_id: request_id.to_owned(),
+        };
+        match self.run_submit(submit).await? {
+            None => Ok(newborn(new, submission, caller.application, now)?),
+            Some((_, id)) => self.first_state(id).await,
+        }
+    }
+
+    /// Puts stored bytes at a path.
+    pub async fn put_file(&self, caller: &Caller, output: Output) -> EngineResult<Descriptor> {
+        let application = caller.application;
+        let key = subject("path", (application, &output.path));
+        self.custom(vec![key], move |transaction, core, now| {
+            Ok(publish(core, transaction, application, &output, now)?)
+        })
+        .await
+    }
+
+    /// Removes a path.
+    pub async fn delete_file(&self, caller: &Caller, path: String) -> EngineResult<()> {
+        let application = caller.application;
+        let key = subject("path", (application, &path));
+        self.custom(vec![key], move |transaction, core, now| {
+            remove(core, transaction, application, &path, now)
+        })
+        .await
+    }
+
+    /// Owes an ended delivery again, from the start of its schedule.
+    pub async fn redeliver(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
+        let view = self.find_delivery(caller, id).await?;
+        let key = view.key;
+        let lane = self
+            .custom(vec![subject("delivery", key)], move |transaction, _, now| {
+                let route = deliveries::hold_lasting(transaction, key)?
+                    .ok_or_else(|| EngineError::not_found("delivery", id))?;
+                if route.status == deliveries::status::LIVE {
+                    return Err(EngineError::DeliveryLive(id));
+                }
+                deliveries::revive(transaction, key, &route, now.0)?;
+                Ok(route.lane)
+            })
+            .await?;
+        self.bells.ring_lanes(&[lane]);
+        Ok(())
+    }
+
+    /// Folds a job's events; for whoever checks that log and row tell one story.
+    pub async fn folded(
+        &self,
+        job: &StoredJob,
+    ) -> EngineResult<Option<crate::lifecycle::JobState>> {
+        let key = job.key;
+        let rows = self
+            .store
+            .read(move |connection| events::of_subject(connection, key, 0, i64::MAX))
+            .await?;
+        let mut log = Vec::with_capacity(rows.len());
+        for (place, row) in rows.iter().enumerate() {
+            if usize::try_from(row.sequence).ok() != Some(place + 1) {
+                let gap = format!("events of job {} have a gap before {}", job.id, row.sequence);
+                return Err(StoreError::Corrupt(gap).into());
+            }
+            let event = JobEvent::from_parts(&row.event_type, &row.data)
+                .map_err(|error| StoreError::Corrupt(format!("an event: {error}")))?;
+            log.push((event, Timestamp(row.at)));
+        }
+        Ok(crate::lifecycle::fold(log.iter().map(|(event, at)| (event, *at))))
+    }
+}
+
+fn complete_draft(
+    id: Uuid,
+    submission: Submission,
+    receiver: Option<std::sync::Arc<super::Receiver>>,
+    sealed: Option<Vec<u8>>,
+) -> EngineResult<Draft> {
+    let json = serde_json::to_string(&submission)
+        .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))?;
+    Ok(Draft { id, submission, json, receiver, event_id: new_id(), sealed })
+}

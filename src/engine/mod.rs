@@ -1,0 +1,324 @@
+//! The one door to state: every change of a job, group, file or delivery is a transaction here.
+//!
+//! A transaction holds the state change, its event and the deliveries it owes, or nothing. Nothing
+//! is sent, spawned or waited for inside one; after it only a bell is rung. Must not know HTTP,
+//! sockets, handlers or faces.
+
+mod applications;
+mod apply;
+mod bells;
+mod catalog;
+mod claim;
+mod core;
+mod error;
+mod execute;
+mod files;
+mod groups;
+mod intake;
+mod keeping;
+mod ledger;
+mod operation;
+mod queries;
+mod receivers;
+mod record;
+mod sealer;
+mod stored;
+mod submit;
+mod view;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+pub use applications::{Barred, Caller, NewApplication, SCOPES, lookup_of, parse_scopes};
+pub use bells::Bells;
+pub use catalog::{Catalog, Checked, JobType, SourceName};
+pub use core::Core;
+pub use error::{EngineError, EngineResult};
+pub use files::{Descriptor, Output};
+pub use intake::{BatchAnswer, NewJob};
+pub use keeping::{NODE_LIFE_MILLIS, SHARDS, Standing};
+pub use operation::{
+    Applied, ClaimedBatch, ClaimedJob, Idempotency, Next, OwedDelivery, Record, RenderPayload,
+};
+pub use queries::{AttemptView, DELIVERY_STATUSES, DeliveryView, EventView};
+pub use receivers::{NewCallback, RateLimit, Receiver};
+pub use sealer::Sealer;
+pub use stored::StoredJob;
+pub use view::job as job_view;
+
+pub use crate::store::lists::{JobQuery, OrderBy};
+
+use crate::clock::Clock;
+use crate::formats::Formats;
+use crate::ids::{Key, Timestamp};
+use crate::lifecycle::Command;
+pub use crate::store::deliveries::ClosedAttempt;
+pub use crate::store::deliveries::status as delivery_status;
+use crate::store::jobs::{LeaseRow, QueueDepth};
+use crate::store::{Backend, Store, StoreError, Transaction, Writer, deliveries, jobs};
+use operation::{Apply, Claim, ClaimDeliveries, Custom, Operation, Outcome};
+
+/// What an engine is built from.
+pub struct Parts {
+    /// Open and migrated.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Known job types.
+    pub catalog: Catalog,
+    /// Known delivery formats.
+    pub formats: Formats,
+    /// Secrets at rest.
+    pub sealer: Sealer,
+    /// Base of absolute URLs.
+    pub public_url: String,
+    /// Told the size of every committed batch.
+    pub observe_batch: Box<dyn Fn(usize) + Send + Sync>,
+}
+
+/// The door.
+pub struct Engine {
+    pub(self) core: Arc<Core>,
+    store: Store,
+    writer: Writer<Operation>,
+    catalog: Catalog,
+    /// Hints for the loops of this process.
+    pub bells: Bells,
+    /// Unique to this boot.
+    node: Key,
+    node_name: String,
+}
+
+impl Engine {
+    /// Starts the writers. The node is known to nobody until it beats.
+    pub async fn start(parts: Parts) -> EngineResult<Engine> {
+        let core = Arc::new(Core {
+            clock: parts.clock,
+            sealer: parts.sealer,
+            formats: parts.formats,
+            public_url: parts.public_url,
+            receivers: receivers::ReceiverCache::default(),
+        });
+        let shared = Arc::clone(&core);
+        let executor = Arc::new(
+            move |transaction: &mut Transaction<'_>, operations: &[&Operation], run| {
+                execute::execute(&shared, transaction, operations, run)
+            },
+        );
+        let writer = Writer::start(parts.store.location(), executor, parts.observe_batch)?;
+        let mut engine = Engine {
+            core,
+            store: parts.store,
+            writer,
+            catalog: parts.catalog,
+            bells: Bells::default(),
+            node: 0,
+            node_name: format!("node-{}", uuid::Uuid::now_v7().simple()),
+        };
+        engine.node = engine.custom(Vec::new(), |transaction, _, _| Ok(transaction.key()?)).await?;
+        Ok(engine)
+    }
+
+    /// The time, as the engine sees it.
+    pub fn now(&self) -> Timestamp {
+        self.core.clock.now()
+    }
+
+    /// The clock itself.
+    pub fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
+    /// Known job types.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Known delivery formats.
+    pub fn formats(&self) -> &Formats {
+        &self.core.formats
+    }
+
+    /// Base of absolute URLs.
+    pub fn public_url(&self) -> &str {
+        &self.core.public_url
+    }
+
+    /// Name of this node in the event log.
+    pub fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
+    /// Which database.
+    pub fn backend(&self) -> Backend {
+        self.store.location().backend
+    }
+
+    /// Whether the database answers with the right schema.
+    pub async fn check(&self) -> EngineResult<bool> {
+        Ok(self.store.migrations_current().await?)
+    }
+
+    /// Commits and operations of this process so far.
+    pub fn commit_counts(&self) -> (u64, u64) {
+        self.writer.counts()
+    }
+
+    /// Bytes as text that only this installation can read again: what a page token holds.
+    pub fn seal_token(&self, plain: &[u8]) -> EngineResult<String> {
+        let sealed = self.core.sealer.seal(TOKEN, plain).map_err(|error| {
+            EngineError::Store(StoreError::Corrupt(format!("a page token: {error}")))
+        })?;
+        Ok(URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// What was sealed as a token; nothing when it is not one of ours.
+    pub fn open_token(&self, text: &str) -> Option<Vec<u8>> {
+        self.core.sealer.open(TOKEN, &URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+    }
+
+    /// Whether an error only says that this process is shutting down.
+    pub fn is_closing(error: &EngineError) -> bool {
+        matches!(error, EngineError::Store(StoreError::Closed))
+    }
+
+    /// Runs what is waiting and ends the writers. Later writes are refused.
+    pub fn close(&self) {
+        self.writer.close();
+    }
+
+    /// Takes ready jobs for this node.
+    pub async fn claim(
+        &self,
+        queues: Vec<(String, usize)>,
+        limit: usize,
+    ) -> EngineResult<ClaimedBatch> {
+        let claim = Claim { node: self.node, node_name: self.node_name.clone(), queues, limit };
+        match self.writer.execute(Operation::Claim(claim)).await? {
+            Outcome::Claim(batch) => {
+                self.bells.ring_lanes(&batch.lanes);
+                batch.ended.iter().for_each(|job| self.bells.ring_end(*job));
+                Ok(batch)
+            }
+            _ => Err(confused()),
+        }
+    }
+
+    /// One command on one job.
+    pub async fn apply(&self, job: Key, command: Command) -> EngineResult<Applied> {
+        self.apply_with(Apply { job, command, outputs: Vec::new(), render: None, application: None })
+            .await
+    }
+
+    /// The end of good work: outputs are published in the same step, and `render` makes the
+    /// result's payload of them.
+    pub async fn succeed(
+        &self,
+        job: Key,
+        token: i64,
+        outputs: Vec<Output>,
+        render: RenderPayload,
+    ) -> EngineResult<Applied> {
+        let command = Command::Succeed { token, payload: stored::json_null() };
+        self.apply_with(Apply { job, command, outputs, render: Some(render), application: None })
+            .await
+    }
+
+    pub(self) async fn apply_with(&self, apply: Apply) -> EngineResult<Applied> {
+        match self.writer.execute(Operation::Apply(apply)).await? {
+            Outcome::Apply(result) => {
+                let applied = result?;
+                self.bells.ring_lanes(&applied.lanes);
+                match applied.state.status {
+                    status if status.is_final() => self.bells.ring_end(applied.id),
+                    crate::lifecycle::Status::Pending => {
+                        self.bells.ring_queues([applied.queue.clone()]);
+                    }
+                    crate::lifecycle::Status::Stopping => self.bells.stops.notify_one(),
+                    _ => {}
+                }
+                Ok(applied)
+            }
+            _ => Err(confused()),
+        }
+    }
+
+    /// Takes due deliveries for this node.
+    pub async fn claim_deliveries(
+        &self,
+        lanes: Vec<(i64, usize)>,
+    ) -> EngineResult<Vec<OwedDelivery>> {
+        let claim = ClaimDeliveries { node: self.node, lanes };
+        match self.writer.execute(Operation::ClaimDeliveries(claim)).await? {
+            Outcome::ClaimDeliveries(owed) => Ok(owed),
+            _ => Err(confused()),
+        }
+    }
+
+    /// Records what an attempt came to; false when the lease was lost meanwhile.
+    pub async fn record(&self, record: Record) -> EngineResult<bool> {
+        match self.writer.execute(Operation::Record(record)).await? {
+            Outcome::Record(held) => Ok(held),
+            _ => Err(confused()),
+        }
+    }
+
+    /// A rarer write. It must refuse before it writes.
+    pub(self) async fn custom<T, F>(&self, subjects: Vec<u64>, run: F) -> EngineResult<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Transaction<'_>, &Core, Timestamp) -> EngineResult<T> + Send + Sync + 'static,
+    {
+        let run = Box::new(move |transaction: &mut Transaction<'_>, core: &Core, now| {
+            run(transaction, core, now).map(|value| Box::new(value) as Box<dyn Any + Send>)
+        });
+        match self.writer.execute(Operation::Custom(Custom { subjects, run })).await? {
+            Outcome::Custom(result) => {
+                result?.downcast::<T>().map(|value| *value).map_err(|_| confused())
+            }
+            _ => Err(confused()),
+        }
+    }
+
+    /// Queues with ready jobs, found by looking.
+    pub async fn ready_queues(&self) -> EngineResult<Vec<String>> {
+        Ok(self.store.read(jobs::ready_queues).await?)
+    }
+
+    /// When the next waiting job is due, found by looking.
+    pub async fn next_job_due(&self) -> EngineResult<Option<Timestamp>> {
+        Ok(self.store.read(jobs::next_due).await?.map(Timestamp))
+    }
+
+    /// Leases that this node holds, as the database has them.
+    pub async fn own_leases(&self) -> EngineResult<Vec<LeaseRow>> {
+        let node = self.node;
+        Ok(self.store.read(move |connection| jobs::leased_by(connection, node)).await?)
+    }
+
+    /// Lanes with waiting deliveries and when their first is due, found by looking.
+    pub async fn waiting_lanes(&self) -> EngineResult<Vec<(i64, Timestamp)>> {
+        let rows = self.store.read(deliveries::lanes).await?;
+        Ok(rows.into_iter().map(|row| (row.lane, Timestamp(row.due_at))).collect())
+    }
+
+    /// Live jobs by queue and phase, for metrics.
+    pub async fn queue_depths(&self) -> EngineResult<Vec<QueueDepth>> {
+        Ok(self.store.read(jobs::depths).await?)
+    }
+
+    /// Owed deliveries and when the oldest was due, for metrics.
+    pub async fn delivery_depth(&self) -> EngineResult<(i64, Option<i64>)> {
+        Ok(self.store.read(deliveries::depth).await?)
+    }
+}
+
+/// The place name under which page tokens are sealed.
+const TOKEN: &str = "page token";
+
+fn confused() -> EngineError {
+    EngineError::Store(StoreError::Corrupt("an operation got another's answer".to_owned()))
+}

@@ -1,0 +1,329 @@
+//! Writes as values: everything that changes state is one of these, run by `execute`.
+
+use std::any::Any;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::core::Core;
+use super::error::EngineResult;
+use super::files::{Descriptor, Output};
+use super::receivers::Receiver;
+use super::stored::StoredJob;
+use crate::ids::{Key, Timestamp};
+use crate::lifecycle::{Command, JobState, Submission};
+use crate::store::deliveries::ClosedAttempt;
+use crate::store::{Operation as StoreOperation, Transaction};
+
+/// One write.
+pub enum Operation {
+    /// Jobs come in.
+    Submit(Submit),
+    /// A node takes ready jobs.
+    Claim(Claim),
+    /// A command on one job.
+    Apply(Apply),
+    /// A node takes due deliveries.
+    ClaimDeliveries(ClaimDeliveries),
+    /// What an attempt came to.
+    Record(Record),
+    /// Anything rarer: administration, sweeps.
+    Custom(Custom),
+}
+
+/// The answer to one write.
+pub enum Outcome {
+    /// See [`Operation::Submit`].
+    Submit(EngineResult<Submitted>),
+    /// See [`Operation::Claim`].
+    Claim(ClaimedBatch),
+    /// See [`Operation::Apply`].
+    Apply(EngineResult<Applied>),
+    /// See [`Operation::ClaimDeliveries`].
+    ClaimDeliveries(Vec<OwedDelivery>),
+    /// See [`Operation::Record`]: whether the lease still held.
+    Record(bool),
+    /// See [`Operation::Custom`].
+    Custom(EngineResult<Box<dyn Any + Send>>),
+}
+
+/// One job on its way in, complete but for its key.
+pub struct Draft {
+    /// Id outside.
+    pub id: Uuid,
+    /// What was asked.
+    pub submission: Submission,
+    /// The same as JSON: what event 1 holds.
+    pub json: String,
+    /// Callback.
+    pub receiver: Option<Arc<Receiver>>,
+    /// Id of event 1.
+    pub event_id: Uuid,
+    /// Sealed secrets of the specification.
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// Which group the jobs of a submission belong to.
+#[derive(Clone)]
+pub enum GroupChoice {
+    /// Each alone.
+    Alone,
+    /// One that is there already, or that the caller names first.
+    Join(Uuid),
+    /// A new one that nobody else can join.
+    Sealed {
+        /// Its id.
+        id: Uuid,
+        /// Gets `group.completed`.
+        receiver: Option<Arc<Receiver>>,
+    },
+}
+
+/// An idempotency key with what it must be used for.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// As the caller gave it.
+    pub key: String,
+    /// Of method, path and body.
+    pub hash: String,
+}
+
+/// See [`Operation::Submit`].
+pub struct Submit {
+    /// Owner.
+    pub application: Key,
+    /// The jobs.
+    pub drafts: Vec<Draft>,
+    /// Their group.
+    pub group: GroupChoice,
+    /// The caller's key.
+    pub idempotency: Option<Idempotency>,
+    /// When the request came.
+    pub now: Timestamp,
+    /// Ties log lines together.
+    pub request_id: String,
+}
+
+/// What came of a submission.
+pub enum Submitted {
+    /// Committed now.
+    New {
+        /// Queues that have something to do.
+        queues: Vec<String>,
+        /// Lanes that have something to send.
+        lanes: Vec<i64>,
+    },
+    /// Committed by an earlier request with the same key.
+    Replay {
+        /// job or group.
+        kind: String,
+        /// What it made.
+        id: Uuid,
+    },
+}
+
+/// See [`Operation::Claim`].
+pub struct Claim {
+    /// Who.
+    pub node: Key,
+    /// For the event log.
+    pub node_name: String,
+    /// Queues in the order to look, with the free slots of each.
+    pub queues: Vec<(String, usize)>,
+    /// Jobs at most.
+    pub limit: usize,
+}
+
+/// What a claim brought.
+#[derive(Default)]
+pub struct ClaimedBatch {
+    /// To be worked on.
+    pub jobs: Vec<ClaimedJob>,
+    /// Lanes that have something to send.
+    pub lanes: Vec<i64>,
+    /// Jobs that became final instead (their deadline had passed).
+    pub ended: Vec<Uuid>,
+}
+
+/// A job with its lease.
+pub struct ClaimedJob {
+    /// The job, working.
+    pub job: StoredJob,
+    /// Secret values of its specification.
+    pub secrets: Value,
+}
+
+/// Makes a result's payload from the files that were published with it.
+pub type RenderPayload = Arc<dyn Fn(&[Descriptor]) -> Box<RawValue> + Send + Sync>;
+
+/// See [`Operation::Apply`].
+pub struct Apply {
+    /// Which job.
+    pub job: Key,
+    /// What to do.
+    pub command: Command,
+    /// Files to publish in the same step, when the command is taken.
+    pub outputs: Vec<Output>,
+    /// Makes the payload once those are there; replaces the command's own.
+    pub render: Option<RenderPayload>,
+    /// Only for this application's job.
+    pub application: Option<Key>,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Applied {
+    /// Id outside.
+    pub id: Uuid,
+    /// The job afterwards.
+    pub state: JobState,
+    /// Its pool of work.
+    pub queue: String,
+    /// Lanes that have something to send.
+    pub lanes: Vec<i64>,
+}
+
+/// See [`Operation::ClaimDeliveries`].
+pub struct ClaimDeliveries {
+    /// Who.
+    pub node: Key,
+    /// Lanes with the free slots of each.
+    pub lanes: Vec<(i64, usize)>,
+}
+
+/// A delivery with its lease and everything to send it.
+pub struct OwedDelivery {
+    /// Key.
+    pub key: Key,
+    /// Id outside.
+    pub id: Uuid,
+    /// Owner.
+    pub application: Key,
+    /// To whom.
+    pub receiver: Arc<Receiver>,
+    /// The `webhook-id`.
+    pub event_id: Uuid,
+    /// Dotted name.
+    pub event_type: String,
+    /// About what.
+    pub subject: Key,
+    /// Lease.
+    pub token: i64,
+    /// Number of this attempt.
+    pub attempt: i64,
+    /// Number of this try since the schedule (re)started.
+    pub try_number: i64,
+    /// Code of the last failure.
+    pub previous_failure: Option<String>,
+    /// The rendering.
+    pub body: String,
+    /// Lane.
+    pub lane: i64,
+    /// Ties log lines together.
+    pub request_id: String,
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// It was received.
+    Delivered,
+    /// It is tried again.
+    Retry {
+        /// When.
+        due_at: Timestamp,
+        /// Stable code of the failure.
+        failure: String,
+    },
+    /// It is given up.
+    End {
+        /// See `store::deliveries::status`.
+        status: i64,
+        /// Stable code.
+        reason: String,
+        /// Whether the receiver wants nothing more: for a callback, that ends the rest of its
+        /// job's deliveries.
+        receiver_gone: bool,
+    },
+}
+
+/// See [`Operation::Record`].
+pub struct Record {
+    /// Delivery.
+    pub delivery: Key,
+    /// About what.
+    pub subject: Key,
+    /// Lease.
+    pub token: i64,
+    /// The attempt.
+    pub closed: ClosedAttempt,
+    /// What follows.
+    pub next: Next,
+}
+
+/// Runs inside the writer; must refuse before it writes, since refusals are not undone.
+pub type CustomRun = Box<
+    dyn Fn(&mut Transaction<'_>, &Core, Timestamp) -> EngineResult<Box<dyn Any + Send>>
+        + Send
+        + Sync,
+>;
+
+/// See [`Operation::Custom`].
+pub struct Custom {
+    /// Hashes of what it changes.
+    pub subjects: Vec<u64>,
+    /// The work.
+    pub run: CustomRun,
+}
+
+/// A hash that names a subject of a kind among operations.
+pub fn subject(kind: &str, id: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    kind.hash(&mut hasher);
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl StoreOperation for Operation {
+    type Outcome = Outcome;
+
+    fn subjects(&self, add: &mut dyn FnMut(u64)) {
+        match self {
+            Operation::Submit(submit) => {
+                if let Some(idempotency) = &submit.idempotency {
+                    add(subject("idempotency", (submit.application, &idempotency.key)));
+                }
+                if let GroupChoice::Join(id) = &submit.group {
+                    add(subject("group", id));
+                }
+            }
+            // Two claims in one transaction would see the same rows.
+            Operation::Claim(_) => add(subject("claim", 0)),
+            Operation::Apply(apply) => add(subject("job", apply.job)),
+            Operation::ClaimDeliveries(claim) => {
+                claim.lanes.iter().for_each(|(lane, _)| add(subject("lane", lane)));
+            }
+            Operation::Record(record) => {
+                add(subject("delivery", record.delivery));
+                if let Next::End { receiver_gone: true, .. } = record.next {
+                    add(subject("deliveries of", record.subject));
+                }
+            }
+            Operation::Custom(custom) => custom.subjects.iter().for_each(|hash| add(*hash)),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Operation::Submit(submit) => submit.drafts.len().max(1),
+            Operation::Claim(claim) => claim.limit.max(1),
+            Operation::Apply(apply) => 1 + apply.outputs.len(),
+            Operation::ClaimDeliveries(claim) => claim.lanes.iter().map(|(_, room)| room).sum(),
+            Operation::Record(_) => 1,
+            Operation::Custom(_) => 4,
+        }
+    }
+}

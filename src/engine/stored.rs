@@ -1,0 +1,176 @@
+//! A job as it is stored, in the words of the rules: rows in, rows out.
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::ids::{Key, Timestamp};
+use crate::lifecycle::{Failure, JobResult, JobState, Status, Submission};
+use crate::store::jobs::{FinalJob, JobRow, LiveChange, LiveJob, phase};
+use crate::store::{StoreError, StoreResult};
+
+/// One job with everything that decisions and views need.
+#[derive(Clone, Debug)]
+pub struct StoredJob {
+    /// Key.
+    pub key: Key,
+    /// Id outside.
+    pub id: Uuid,
+    /// Owner.
+    pub application: Key,
+    /// Explicit group.
+    pub group: Option<Key>,
+    /// Callback.
+    pub receiver: Option<Key>,
+    /// When accepted.
+    pub created_at: Timestamp,
+    /// What was asked.
+    pub submission: Submission,
+    /// What became of it so far.
+    pub state: JobState,
+}
+
+/// Reads an id of 16 bytes.
+pub fn read_id(bytes: &[u8]) -> StoreResult<Uuid> {
+    Uuid::from_slice(bytes).map_err(|_| StoreError::Corrupt("an id is not 16 bytes".to_owned()))
+}
+
+/// Reads stored JSON.
+pub fn read_json<'a, T: serde::Deserialize<'a>>(what: &str, text: &'a str) -> StoreResult<T> {
+    serde_json::from_str(text).map_err(|error| StoreError::Corrupt(format!("{what}: {error}")))
+}
+
+impl StoredJob {
+    /// From its row.
+    pub fn read(row: JobRow) -> StoreResult<StoredJob> {
+        let submission: Submission = read_json("a submission", &row.submission)?;
+        let result = match &row.result {
+            Some(text) => Some(read_json::<JobResult>("a result", text)?),
+            None => None,
+        };
+        let failure = row
+            .failure_code
+            .as_deref()
+            .map(|code| Failure::new(code, row.failure_detail.clone().unwrap_or_default()));
+        let state = JobState {
+            status: Status::from_number(row.status),
+            attempt: row.attempt,
+            max_attempts: submission.max_attempts,
+            lost_nodes: row.lost_nodes,
+            token: row.token,
+            sequence: row.last_sequence,
+            progress: row.progress,
+            announced_progress: row.announced_progress,
+            announced_at: Timestamp(row.announced_at),
+            run_at: Timestamp(row.run_at),
+            expires_at: submission.expires_at,
+            started_at: row.started_at.map(Timestamp),
+            completed_at: row.completed_at.map(Timestamp),
+            updated_at: Timestamp(row.updated_at),
+            result,
+            failure,
+            deleted_at: row.deleted_at.map(Timestamp),
+        };
+        Ok(StoredJob {
+            key: row.id,
+            id: read_id(&row.public_id)?,
+            application: row.application_id,
+            group: row.group_id,
+            receiver: row.receiver_id,
+            created_at: Timestamp(row.created_at),
+            submission,
+            state,
+        })
+    }
+
+    /// The live row of a job just born.
+    pub fn live_row(&self, now: Timestamp) -> LiveJob {
+        let state = &self.state;
+        LiveJob {
+            id: self.key,
+            application_id: self.application,
+            queue: self.submission.queue.clone(),
+            priority: self.submission.priority,
+            phase: if state.run_at <= now { phase::READY } else { phase::WAITING },
+            ready_sequence: self.key,
+            run_at: state.run_at.0,
+            expires_at: state.expires_at.map(|time| time.0),
+            status: state.status.number(),
+            attempt: state.attempt,
+            max_attempts: state.max_attempts,
+            lost_nodes: state.lost_nodes,
+            token: state.token,
+            node_id: None,
+            last_sequence: state.sequence,
+            progress: state.progress,
+            announced_progress: state.announced_progress,
+            announced_at: state.announced_at.0,
+            started_at: state.started_at.map(|time| time.0),
+            updated_at: state.updated_at.0,
+            failure_code: None,
+            failure_detail: None,
+        }
+    }
+
+    /// The live row of a job that goes on.
+    pub fn live_change(&self, node: Option<Key>, ready_sequence: i64, now: Timestamp) -> LiveChange {
+        let state = &self.state;
+        let phase = match state.status {
+            Status::Pending if state.run_at <= now => phase::READY,
+            Status::Pending => phase::WAITING,
+            _ => phase::LEASED,
+        };
+        LiveChange {
+            id: self.key,
+            phase,
+            ready_sequence,
+            node_id: node,
+            run_at: state.run_at.0,
+            status: state.status.number(),
+            attempt: state.attempt,
+            lost_nodes: state.lost_nodes,
+            token: state.token,
+            last_sequence: state.sequence,
+            progress: state.progress,
+            announced_progress: state.announced_progress,
+            announced_at: state.announced_at.0,
+            started_at: state.started_at.map(|time| time.0),
+            updated_at: state.updated_at.0,
+            failure_code: state.failure.as_ref().map(|failure| failure.code.clone()),
+            failure_detail: state.failure.as_ref().map(|failure| failure.detail.clone()),
+        }
+    }
+
+    /// The lasting row of a job that is final.
+    pub fn final_row(&self) -> StoreResult<FinalJob> {
+        let state = &self.state;
+        let result = match &state.result {
+            Some(result) => Some(
+                serde_json::to_string(result)
+                    .map_err(|error| StoreError::Corrupt(format!("a result: {error}")))?,
+            ),
+            None => None,
+        };
+        Ok(FinalJob {
+            id: self.key,
+            status: state.status.number(),
+            updated_at: state.updated_at.0,
+            attempt: state.attempt,
+            lost_nodes: state.lost_nodes,
+            token: state.token,
+            last_sequence: state.sequence,
+            progress: state.progress,
+            started_at: state.started_at.map(|time| time.0),
+            completed_at: state.completed_at.map(|time| time.0),
+            result,
+            failure_code: state.failure.as_ref().map(|failure| failure.code.clone()),
+            failure_detail: state.failure.as_ref().map(|failure| failure.detail.clone()),
+            run_at: state.run_at.0,
+            deleted_at: state.deleted_at.map(|time| time.0),
+        })
+    }
+}
+
+/// Nothing, as JSON.
+pub fn json_null() -> Box<RawValue> {
+    RawValue::NULL.to_owned()
+}

@@ -1,0 +1,303 @@
+//! Jobs come in: idempotency record, rows, event 1 and what it owes, in one transaction.
+
+use uuid::Uuid;
+
+use super::core::Core;
+use super::error::{EngineError, EngineResult};
+use super::ledger::{Ledger, Occurrence};
+use super::operation::{Draft, GroupChoice, Outcome, Submit, Submitted};
+use super::stored::{StoredJob, read_id};
+use super::view;
+use crate::ids::{Key, SubjectKind, Timestamp};
+use crate::lifecycle::{EventType, JobEvent, Status, fold};
+use crate::store::files::JobFile;
+use crate::store::groups::GroupRow;
+use crate::store::jobs::{LiveJob, NewJob};
+use crate::store::{
+    Run, Statement, StoreError, StoreResult, Transaction, files, groups, idempotency, jobs,
+};
+
+/// How long an idempotency key is remembered.
+const IDEMPOTENCY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+
+/// Rows of all submissions of a batch.
+#[derive(Default)]
+struct Rows {
+    jobs: Vec<NewJob>,
+    live: Vec<LiveJob>,
+    files: Vec<JobFile>,
+    sealed: Vec<(Key, Vec<u8>)>,
+}
+
+pub(super) fn submit(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    submits: &[(usize, &Submit)],
+    run: Run,
+    answer: &mut impl FnMut(usize, Outcome),
+) -> StoreResult<()> {
+    let mut rows = Rows::default();
+    let mut ledger = Ledger::default();
+    for (place, submit) in submits {
+        let outcome = match admit(transaction, submit, run) {
+            Ok(Admission::Replay(replay)) => Ok(replay),
+            Ok(Admission::Group(group)) => {
+                gather(core, transaction, submit, group, &mut rows, &mut ledger).map(Ok)?
+            }
+            Err(EngineError::Store(error)) => return Err(error),
+            Err(refused) => Err(refused),
+        };
+        answer(*place, Outcome::Submit(outcome));
+    }
+    jobs::insert(transaction, rows.jobs.iter())?;
+    jobs::insert_live(transaction, rows.live.iter())?;
+    ledger.write(transaction)?;
+    files::insert_job_files(transaction, &rows.files)?;
+    files::insert_sealed(transaction, &rows.sealed)
+}
+
+enum Admission {
+    Replay(Submitted),
+    /// To be stored, in this explicit group if any.
+    Group(Option<Key>),
+}
+
+/// Everything that may refuse, before anything of the jobs is written.
+fn admit(
+    transaction: &mut Transaction<'_>,
+    submit: &Submit,
+    run: Run,
+) -> EngineResult<Admission> {
+    let done = Admission::Replay(Submitted::New { queues: Vec::new(), lanes: Vec::new() });
+    if run == Run::Repeated
+        && let Some(draft) = submit.drafts.first()
+        && jobs::find(transaction, draft.id)?.is_some()
+    {
+        return Ok(done);
+    }
+    // Groups that the application may not join are refused before the key is taken: errors are
+    // not remembered.
+    let joined = match &submit.group {
+        GroupChoice::Join(id) => Some(join(transaction, submit, *id)?),
+        _ => None,
+    };
+    if let Some(replay) = take_key(transaction, submit)? {
+        return Ok(Admission::Replay(replay));
+    }
+    let total = i64::try_from(submit.drafts.len()).unwrap_or(i64::MAX);
+    let group = match (&submit.group, joined) {
+        (GroupChoice::Sealed { id, receiver }, _) => {
+            let mut row = new_group(transaction, submit, *id)?;
+            row.receiver_id = receiver.as_ref().map(|receiver| receiver.key);
+            row.sealed = 1;
+            row.total = total;
+            groups::insert(transaction, std::slice::from_ref(&row))?;
+            Some(row.id)
+        }
+        (_, Some(mut row)) => {
+            row.total += total;
+            row.updated_at = submit.now.0;
+            groups::update(transaction, std::slice::from_ref(&row))?;
+            Some(row.id)
+        }
+        _ => None,
+    };
+    Ok(Admission::Group(group))
+}
+
+fn new_group(
+    transaction: &mut Transaction<'_>,
+    submit: &Submit,
+    id: Uuid,
+) -> StoreResult<GroupRow> {
+    Ok(GroupRow {
+        id: transaction.key()?,
+        public_id: id.as_bytes().to_vec(),
+        application_id: submit.application,
+        receiver_id: None,
+        sealed: 0,
+        completed_at: None,
+        total: 0,
+        success: 0,
+        error: 0,
+        stopped: 0,
+        last_sequence: 0,
+        request_id: submit.request_id.clone(),
+        created_at: submit.now.0,
+        updated_at: submit.now.0,
+    })
+}
+
+/// Takes the idempotency key; a replay when it was used for the same request.
+fn take_key(
+    transaction: &mut Transaction<'_>,
+    submit: &Submit,
+) -> EngineResult<Option<Submitted>> {
+    let Some(idempotency) = &submit.idempotency else { return Ok(None) };
+    let (kind, id) = match (&submit.group, submit.drafts.first()) {
+        (GroupChoice::Sealed { id, .. }, _) => ("group", *id),
+        (_, Some(draft)) => ("job", draft.id),
+        (GroupChoice::Join(id), None) => ("group", *id),
+        (GroupChoice::Alone, None) => return Ok(None),
+    };
+    let taken = idempotency::take(
+        transaction,
+        submit.application,
+        &idempotency.key,
+        &idempotency.hash,
+        kind,
+        id,
+        submit.now.0,
+        submit.now.plus_millis(IDEMPOTENCY_MILLIS).0,
+    )?;
+    if taken {
+        return Ok(None);
+    }
+    let row = idempotency::find(transaction, submit.application, &idempotency.key)?
+        .ok_or(EngineError::IdempotencyInFlight)?;
+    if row.hash != idempotency.hash {
+        return Err(EngineError::IdempotencyMismatch);
+    }
+    Ok(Some(Submitted::Replay { kind: row.subject_kind, id: read_id(&row.subject_id)? }))
+}
+
+/// The group of that id, held; made when nobody has it yet.
+fn join(transaction: &mut Transaction<'_>, submit: &Submit, id: Uuid) -> EngineResult<GroupRow> {
+    let mut row = groups::hold(transaction, id)?;
+    if row.is_none() {
+        let mut new = new_group(transaction, submit, id)?;
+        // The id may be a lone job's implicit group, which becomes a real one now.
+        let lone = jobs::find(transaction, id)?;
+        if let Some(lone) = &lone {
+            if lone.application_id != submit.application || lone.deleted_at.is_some() {
+                return Err(EngineError::not_found("group", id));
+            }
+            new.total = 1;
+            match Status::from_number(lone.status) {
+                Status::Success => new.success = 1,
+                Status::Error => new.error = 1,
+                Status::Stopped => new.stopped = 1,
+                _ => {}
+            }
+        }
+        groups::insert(transaction, std::slice::from_ref(&new))?;
+        row = groups::hold(transaction, id)?;
+        if let (Some(lone), Some(row)) = (lone, &row) {
+            let sql = "UPDATE jobs SET group_id = ? WHERE id = ? AND group_id IS NULL";
+            transaction.execute(Statement::new(sql).bind(row.id).bind(lone.id))?;
+        }
+    }
+    let row = row.ok_or_else(|| StoreError::Corrupt(format!("group {id} vanished")))?;
+    if row.application_id != submit.application {
+        return Err(EngineError::not_found("group", id));
+    }
+    if row.sealed != 0 {
+        return Err(EngineError::GroupSealed(id));
+    }
+    Ok(row)
+}
+
+fn gather(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    submit: &Submit,
+    group: Option<Key>,
+    rows: &mut Rows,
+    ledger: &mut Ledger,
+) -> StoreResult<Submitted> {
+    let mut queues = Vec::new();
+    let mut lanes = Vec::new();
+    for draft in &submit.drafts {
+        let job = born(draft, submit, transaction.key()?, group)?;
+        rows.jobs.push(NewJob {
+            id: job.key,
+            public_id: job.id,
+            application_id: job.application,
+            group_id: group,
+            job_type: job.submission.job_type.clone(),
+            receiver_id: job.receiver,
+            parent_id: None,
+            created_at: submit.now.0,
+        });
+        rows.live.push(job.live_row(submit.now));
+        rows.files.extend(source_files(&job));
+        if let Some(sealed) = &draft.sealed {
+            rows.sealed.push((job.key, sealed.clone()));
+        }
+        let occurrence = Occurrence {
+            subject: job.key,
+            kind: SubjectKind::Job,
+            subject_id: job.id,
+            application: job.application,
+            sequence: 1,
+            event_id: draft.event_id,
+            event_type: EventType::JobCreated,
+            at: submit.now,
+            data: draft.json.clone(),
+            receiver: draft.receiver.as_ref(),
+            request_id: &submit.request_id,
+        };
+        ledger.announce(transaction, core, occurrence, || view::job(&job), &mut lanes)?;
+        if !queues.contains(&job.submission.queue) {
+            queues.push(job.submission.queue.clone());
+        }
+    }
+    Ok(Submitted::New { queues, lanes })
+}
+
+/// The job right after event 1; also what the answer to the request is rendered from.
+pub(super) fn born(
+    draft: &Draft,
+    submit: &Submit,
+    key: Key,
+    group: Option<Key>,
+) -> StoreResult<StoredJob> {
+    newborn(draft.id, draft.submission.clone(), submit.application, submit.now).map(|mut job| {
+        job.key = key;
+        job.group = group;
+        job.receiver = draft.receiver.as_ref().map(|receiver| receiver.key);
+        job
+    })
+}
+
+/// A job as event 1 alone tells it.
+pub(super) fn newborn(
+    id: Uuid,
+    submission: crate::lifecycle::Submission,
+    application: Key,
+    at: Timestamp,
+) -> StoreResult<StoredJob> {
+    let created = JobEvent::Created(Box::new(submission));
+    let state = fold([(&created, at)])
+        .ok_or_else(|| StoreError::Corrupt("no first event".to_owned()))?;
+    let JobEvent::Created(submission) = created else {
+        return Err(StoreError::Corrupt("no first event".to_owned()));
+    };
+    Ok(StoredJob {
+        key: 0,
+        id,
+        application,
+        group: None,
+        receiver: None,
+        created_at: at,
+        submission: *submission,
+        state,
+    })
+}
+
+fn source_files(job: &StoredJob) -> Vec<JobFile> {
+    let sources = job.submission.sources.iter().enumerate();
+    sources
+        .filter_map(|(ordinal, source)| {
+            Some(JobFile {
+                job_id: job.key,
+                role: 0,
+                ordinal: i64::try_from(ordinal).unwrap_or(i64::MAX),
+                application_id: job.application,
+                path: source.path.clone().unwrap_or_default(),
+                file_id: source.file_id.or(Some(Uuid::nil()))?,
+                version_id: source.version,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,493 @@
+//! The loop that claims jobs, runs their handlers and applies how they ended.
+//!
+//! `step` claims what fits and starts it; everything else is bookkeeping around running tries. A
+//! running job has a token; when it is lost, the work is stopped and whatever it brings is dropped.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::context::{Context, Ending, Progress, Services, Stop};
+use super::Handler;
+use crate::engine::{Applied, ClaimedJob, EngineError, EngineResult};
+use crate::ids::Key;
+use crate::lifecycle::{Command, Failure, Status, retry_delay_millis};
+use crate::telemetry::Metrics;
+
+/// How the runner works.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Tries at once on this node.
+    pub slots: usize,
+    /// Tries at once of named queues on this node; others may use all slots.
+    pub queue_slots: HashMap<String, usize>,
+    /// Limit of one try when the job names none.
+    pub timeout: Duration,
+}
+
+/// How often progress is written at most.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
+/// How often leases are compared with the database while something runs.
+const LEASE_PERIOD: Duration = Duration::from_millis(500);
+/// The longest wait between two looks for work.
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
+
+/// A try that is under way.
+struct Running {
+    token: i64,
+    queue: String,
+    stop: watch::Sender<bool>,
+    /// Set when the work must end because the node shuts down.
+    released: Arc<AtomicBool>,
+    /// Set when the lease has passed to somebody else.
+    lost: Arc<AtomicBool>,
+}
+
+/// Drives handlers.
+pub struct Runner {
+    services: Arc<Services>,
+    handlers: HashMap<&'static str, Arc<dyn Handler>>,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    running: Mutex<HashMap<Key, Running>>,
+    /// Queues that may have ready jobs.
+    queues: Mutex<Vec<String>>,
+    busy: AtomicUsize,
+    freed: Notify,
+    chance: Box<dyn Fn() -> f64 + Send + Sync>,
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Claimed and started this many.
+    Started(usize),
+    /// Nothing was ready.
+    Idle,
+    /// All slots are taken.
+    Full,
+}
+
+impl Runner {
+    /// A runner over these handlers. `chance` gives numbers in 0..1 that spread retries.
+    pub fn new(
+        services: Arc<Services>,
+        handlers: Vec<Arc<dyn Handler>>,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        chance: impl Fn() -> f64 + Send + Sync + 'static,
+    ) -> Runner {
+        Runner {
+            services,
+            handlers: handlers.into_iter().map(|handler| (handler.name(), handler)).collect(),
+            metrics,
+            limits,
+            running: Mutex::default(),
+            queues: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            freed: Notify::new(),
+            chance: Box::new(chance),
+        }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries under way.
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::SeqCst)
+    }
+
+    /// Looks for queues with ready jobs, for work that no bell told of.
+    pub async fn look(&self) -> EngineResult<()> {
+        let found = self.services.engine.ready_queues().await?;
+        self.note_queues(found);
+        Ok(())
+    }
+
+    fn note_queues(&self, found: impl IntoIterator<Item = String>) {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        for queue in found {
+            if !queues.contains(&queue) {
+                queues.push(queue);
+            }
+        }
+    }
+
+    /// Queues to ask with their free slots, a different one first each time.
+    fn wanted(&self, room: usize) -> Vec<(String, usize)> {
+        let mut taken: HashMap<String, usize> = HashMap::new();
+        if !self.limits.queue_slots.is_empty() {
+            for running in self.running().values() {
+                *taken.entry(running.queue.clone()).or_default() += 1;
+            }
+        }
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if !queues.is_empty() {
+            queues.rotate_left(1);
+        }
+        queues
+            .iter()
+            .filter_map(|queue| {
+                let limit = self.limits.queue_slots.get(queue).copied().unwrap_or(usize::MAX);
+                let free = limit.saturating_sub(taken.get(queue).copied().unwrap_or(0)).min(room);
+                (free > 0).then(|| (queue.clone(), free))
+            })
+            .collect()
+    }
+
+    /// Claims what fits and starts it.
+    pub async fn step(self: &Arc<Self>) -> EngineResult<Step> {
+        self.note_queues(self.services.engine.bells.take_queues());
+        let room = self.limits.slots.saturating_sub(self.busy());
+        if room == 0 {
+            return Ok(Step::Full);
+        }
+        let wanted = self.wanted(room);
+        if wanted.is_empty() {
+            return Ok(Step::Idle);
+        }
+        let asked: Vec<String> = wanted.iter().map(|(queue, _)| queue.clone()).collect();
+        let batch = self.services.engine.claim(wanted, room).await?;
+        let started = batch.jobs.len();
+        if started < room {
+            // Queues that gave less than asked are empty until a bell or a look says otherwise.
+            let given: Vec<&str> =
+                batch.jobs.iter().map(|claimed| claimed.job.submission.queue.as_str()).collect();
+            let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.retain(|queue| !asked.contains(queue) || given.contains(&queue.as_str()));
+        }
+        for claimed in batch.jobs {
+            self.start(claimed);
+        }
+        Ok(if started == 0 { Step::Idle } else { Step::Started(started) })
+    }
+
+    fn start(self: &Arc<Self>, claimed: ClaimedJob) {
+        let job = &claimed.job;
+        let (switch, stop) = Stop::new();
+        let running = Running {
+            token: job.state.token,
+            queue: job.submission.queue.clone(),
+            stop: switch,
+            released: Arc::default(),
+            lost: Arc::default(),
+        };
+        let (released, lost) = (Arc::clone(&running.released), Arc::clone(&running.lost));
+        self.running().insert(job.key, running);
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        let span = tracing::info_span!(
+            "job",
+            job_id = %job.id,
+            request_id = %job.submission.request_id,
+            attempt = job.state.attempt
+        );
+        let runner = Arc::clone(self);
+        let attempt = async move { runner.attempt(claimed, stop, released, lost).await };
+        tokio::spawn(attempt.instrument(span));
+    }
+
+    /// One try from its lease to its end.
+    async fn attempt(
+        self: Arc<Self>,
+        claimed: ClaimedJob,
+        stop: Stop,
+        released: Arc<AtomicBool>,
+        lost: Arc<AtomicBool>,
+    ) {
+        let (key, token) = (claimed.job.key, claimed.job.state.token);
+        let attempt = claimed.job.state.attempt;
+        let job_type = claimed.job.submission.job_type.clone();
+        let progress = Progress::default();
+        let ending = self.run_handler(claimed, stop, progress).await;
+        if !lost.load(Ordering::SeqCst) {
+            let applied = self.settle(key, token, attempt, ending, &released).await;
+            match applied {
+                Ok(applied) => self.report(&job_type, &applied),
+                Err(EngineError::Refused(refusal)) => {
+                    tracing::warn!(%refusal, "the end of this try came too late");
+                }
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "the end of this try could not be stored");
+                }
+            }
+        }
+        {
+            // The job may run here again already, under a newer lease, if this one was lost.
+            let mut running = self.running();
+            if running.get(&key).is_some_and(|running| running.token == token) {
+                running.remove(&key);
+            }
+        }
+        self.busy.fetch_sub(1, Ordering::SeqCst);
+        self.freed.notify_waiters();
+        self.services.engine.bells.jobs.notify_one();
+    }
+
+    fn report(&self, job_type: &str, applied: &Applied) {
+        let state = &applied.state;
+        let outcome = match state.status {
+            Status::Pending if state.failure.is_some() => "retried",
+            Status::Pending => "released",
+            status => status.as_str(),
+        };
+        self.metrics.count_job(job_type, outcome);
+        match (&state.failure, outcome) {
+            (Some(failure), "error" | "retried") => tracing::warn!(
+                r#type = job_type,
+                outcome,
+                code = failure.code,
+                detail = failure.detail,
+                "job"
+            ),
+            _ => tracing::info!(r#type = job_type, outcome, "job"),
+        }
+    }
+
+    /// Runs the handler with its time limit, writing progress meanwhile. A panic is an ending.
+    async fn run_handler(&self, claimed: ClaimedJob, stop: Stop, progress: Progress) -> Ending {
+        let ClaimedJob { job, secrets } = claimed;
+        let Some(handler) = self.handlers.get(job.submission.job_type.as_str()) else {
+            let detail = format!("this server has no handler for {}", job.submission.job_type);
+            return Ending::permanent("no_handler", detail);
+        };
+        let (key, token) = (job.key, job.state.token);
+        let limit = job
+            .submission
+            .timeout_seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map_or(self.limits.timeout, Duration::from_secs);
+        let context = Context {
+            job,
+            secrets,
+            services: Arc::clone(&self.services),
+            progress: progress.clone(),
+            stop,
+        };
+        let handler = Arc::clone(handler);
+        let work = std::panic::AssertUnwindSafe(async move { handler.run(context).await });
+        let mut work = std::pin::pin!(work.catch_unwind());
+        // Most tries are over at once; the timers are for the others.
+        if let Some(ending) = work.as_mut().now_or_never() {
+            return ending.unwrap_or_else(panicked);
+        }
+        let deadline = Instant::now() + limit;
+        let mut written = 0.0;
+        loop {
+            let tick = deadline.min(Instant::now() + PROGRESS_PERIOD);
+            tokio::select! {
+                ending = &mut work => return ending.unwrap_or_else(panicked),
+                () = tokio::time::sleep_until(tick) => {}
+            }
+            if Instant::now() >= deadline {
+                let detail = format!("one try may take {} s", limit.as_secs());
+                return Ending::permanent("timeout", detail);
+            }
+            let fraction = progress.get();
+            if fraction != written {
+                written = fraction;
+                let command = Command::Progress { token, fraction };
+                if let Err(EngineError::Refused(_)) = self.services.engine.apply(key, command).await
+                {
+                    self.lose(key, token);
+                }
+            }
+        }
+    }
+
+    /// Applies an ending; goes on trying while the database cannot be reached, because work that
+    /// is done should not be done again.
+    async fn settle(
+        &self,
+        key: Key,
+        token: i64,
+        attempt: i64,
+        ending: Ending,
+        released: &AtomicBool,
+    ) -> EngineResult<Applied> {
+        let engine = &self.services.engine;
+        let (command, product) = match ending {
+            Ending::Done(product) => (None, Some(product)),
+            Ending::Stopped if released.load(Ordering::SeqCst) => {
+                (Some(Command::Release { token }), None)
+            }
+            Ending::Stopped => (Some(Command::Halt { token }), None),
+            Ending::Failed { failure, transient } => {
+                let wait = retry_delay_millis(attempt, (self.chance)());
+                let retry_at = transient.then(|| engine.now().plus_millis(wait));
+                (Some(Command::Fail { token, failure, retry_at }), None)
+            }
+        };
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let result = match (&command, &product) {
+                (Some(command), _) => engine.apply(key, command.clone()).await,
+                (None, Some(product)) => {
+                    let outputs = product.outputs.clone();
+                    engine.succeed(key, token, outputs, Arc::clone(&product.render)).await
+                }
+                (None, None) => {
+                    let failure = Failure::new("internal", "the handler gave no ending");
+                    engine.apply(key, Command::Fail { token, failure, retry_at: None }).await
+                }
+            };
+            match result {
+                Err(error) if error.is_passing() => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Ends work whose lease is gone.
+    fn lose(&self, key: Key, token: i64) {
+        if let Some(running) = self.running().get(&key)
+            && running.token == token
+        {
+            running.lost.store(true, Ordering::SeqCst);
+            running.stop.send_replace(true);
+            tracing::warn!(job_key = key, "the lease of a running job is lost; its work is dropped");
+        }
+    }
+
+    /// Compares running tries with the database: asked to stop, or not ours any more.
+    pub async fn check_leases(&self) -> EngineResult<()> {
+        let held: Vec<(Key, i64)> =
+            self.running().iter().map(|(key, running)| (*key, running.token)).collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let leases: HashMap<Key, (i64, i64)> = self
+            .services
+            .engine
+            .own_leases()
+            .await?
+            .into_iter()
+            .map(|lease| (lease.id, (lease.token, lease.status)))
+            .collect();
+        for (key, token) in held {
+            match leases.get(&key) {
+                Some((current, status)) if *current == token => {
+                    if *status == Status::Stopping.number()
+                        && let Some(running) = self.running().get(&key)
+                    {
+                        running.stop.send_replace(true);
+                    }
+                }
+                // Its end may have been stored a moment ago; then nothing is lost by the mark.
+                _ => self.lose(key, token),
+            }
+        }
+        Ok(())
+    }
+
+    /// The node has been silent for too long: its leases may be somebody else's by now.
+    pub fn drop_all(&self) {
+        let held: Vec<(Key, i64)> =
+            self.running().iter().map(|(key, running)| (*key, running.token)).collect();
+        for (key, token) in held {
+            self.lose(key, token);
+        }
+    }
+
+    /// Waits until nothing runs, up to `grace`; then hands the rest back.
+    pub async fn drain(&self, grace: Duration) {
+        if self.wait_idle(grace).await {
+            return;
+        }
+        for running in self.running().values() {
+            running.released.store(true, Ordering::SeqCst);
+            running.stop.send_replace(true);
+        }
+        // Work honours a stop within two seconds; the rest is found by the lease.
+        self.wait_idle(Duration::from_secs(3)).await;
+    }
+
+    async fn wait_idle(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if self.busy() == 0 {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                return self.busy() == 0;
+            }
+        }
+    }
+
+    /// Loops until `shutdown` says so. `beat` is called on every turn.
+    pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+        let mut last_look = Instant::now() - LOOK_PERIOD;
+        while !*shutdown.borrow() {
+            beat();
+            let engine = Arc::clone(&self.services.engine);
+            let rung = engine.bells.jobs.notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
+            if last_look.elapsed() >= LOOK_PERIOD {
+                last_look = Instant::now();
+                if let Err(error) = self.look().await {
+                    complain("looking for jobs", &error);
+                }
+            }
+            let wait = match self.step().await {
+                Ok(Step::Started(_)) => continue,
+                Ok(Step::Idle | Step::Full) => LOOK_PERIOD,
+                Err(error) => {
+                    complain("claiming jobs", &error);
+                    LOOK_PERIOD
+                }
+            };
+            tokio::select! {
+                () = rung => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = shutdown.changed() => {}
+            }
+        }
+    }
+
+    /// Watches leases until `shutdown`.
+    pub async fn watch_leases(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+        while !*shutdown.borrow() {
+            beat();
+            if let Err(error) = self.check_leases().await {
+                complain("checking leases", &error);
+            }
+            let engine = &self.services.engine;
+            tokio::select! {
+                () = engine.bells.stops.notified() => {}
+                () = tokio::time::sleep(LEASE_PERIOD) => {}
+                _ = shutdown.changed() => {}
+            }
+        }
+    }
+}
+
+fn complain(what: &str, error: &EngineError) {
+    let error: &dyn std::error::Error = error;
+    tracing::error!(error, "{what} failed");
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Ending {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    tracing::error!(panic = text, "a handler panicked");
+    // The text may quote input, so it stays in the log.
+    Ending::permanent("handler_panicked", "the handler of this job failed unexpectedly")
+}

@@ -1,0 +1,119 @@
+//! What operators and tools ask: is it alive, can it work, how much is there, what does it speak.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use actix_web::web::Data;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::problem::{Code, Problem};
+use super::state::State;
+use super::{answer, openapi};
+use crate::engine::EngineResult;
+use crate::ids::Timestamp;
+use crate::telemetry::QueueDepth;
+
+/// Depths are read from the database so often at most, however often metrics are asked for.
+const SCRAPE_PERIOD: Duration = Duration::from_secs(1);
+/// Longer than this nobody who probes would wait.
+const CHECK_TIME: Duration = Duration::from_secs(5);
+/// The page has styles of its own and nothing else.
+const DOCS_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
+                           form-action 'none'; frame-ancestors 'none'";
+
+/// When depths were read, and texts that never change.
+#[derive(Default)]
+pub struct Scrape {
+    last: Mutex<Option<Instant>>,
+    document: OnceLock<String>,
+    docs: OnceLock<String>,
+}
+
+/// The process answers.
+pub async fn alive() -> HttpResponse {
+    answer::text(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
+}
+
+/// The server can do its work.
+pub async fn ready(state: Data<State>) -> Result<HttpResponse, Problem> {
+    let checked = tokio::time::timeout(CHECK_TIME, state.engine.check()).await;
+    let (database, migrations) = match checked {
+        Ok(Ok(true)) => ("ok", "ok"),
+        Ok(Ok(false)) => ("ok", "failed"),
+        Ok(Err(_)) | Err(_) => ("failed", "unknown"),
+    };
+    let silent = state.ready.silent();
+    let loops = match silent.is_empty() {
+        true => "ok".to_owned(),
+        false => format!("silent: {}", silent.join(", ")),
+    };
+    let is_ready = database == "ok" && migrations == "ok" && silent.is_empty();
+    let checks = json!({ "database": database, "migrations": migrations, "loops": loops });
+    if is_ready {
+        return answer::json(StatusCode::OK, &json!({ "status": "ready", "checks": checks }));
+    }
+    let detail = format!("database {database}, migrations {migrations}, loops {loops}");
+    Err(Problem::new(Code::Unavailable, detail).with_extension("checks", checks))
+}
+
+/// Metrics for Prometheus.
+pub async fn metrics(state: Data<State>) -> HttpResponse {
+    let mut last = state.scrape.last.lock().await;
+    if last.is_none_or(|last| last.elapsed() >= SCRAPE_PERIOD) {
+        // Counters are worth having without depths, and just then.
+        if let Err(error) = refresh(&state).await {
+            tracing::warn!(%error, "depths could not be read for metrics");
+        }
+        *last = Some(Instant::now());
+    }
+    drop(last);
+    HttpResponse::Ok()
+        .insert_header((
+            CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ))
+        .body(state.metrics.render())
+}
+
+async fn refresh(state: &State) -> EngineResult<()> {
+    let rows = state.engine.queue_depths().await?;
+    let (owed, oldest_due) = state.engine.delivery_depth().await?;
+    let now = state.engine.now();
+    let age = |micros: i64| now.millis_since(Timestamp(micros)).max(0) as f64 / 1_000.0;
+    let phase = |number| match number {
+        0 => "waiting",
+        1 => "ready",
+        _ => "leased",
+    };
+    let depths: Vec<QueueDepth> = rows
+        .into_iter()
+        .map(|row| QueueDepth {
+            queue: row.queue,
+            phase: phase(row.phase),
+            jobs: row.jobs,
+            oldest_seconds: age(row.oldest),
+        })
+        .collect();
+    state.metrics.set_depths(&depths, owed, oldest_due.map_or(0.0, age));
+    Ok(())
+}
+
+/// The OpenAPI document.
+pub async fn document(state: Data<State>) -> HttpResponse {
+    let make = || openapi::document(&state.settings.public_url);
+    answer::text(StatusCode::OK, state.scrape.document.get_or_init(make).clone())
+}
+
+/// The same for people.
+pub async fn docs(state: Data<State>) -> HttpResponse {
+    let make = || openapi::docs::page(&state.settings.public_url);
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
+        .insert_header((CONTENT_SECURITY_POLICY, DOCS_POLICY))
+        .body(state.scrape.docs.get_or_init(make).clone())
+}

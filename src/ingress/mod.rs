@@ -1,0 +1,88 @@
+//! HTTP in: who may ask, how fast, and what each route answers.
+//!
+//! A handler reads the request, makes one call on the engine and writes the answer. Must not know
+//! handlers of jobs, deliveries, the store or formats; a face is a folder beside `v1`.
+
+mod answer;
+pub mod auth;
+mod body;
+mod causes;
+pub mod health;
+pub mod limits;
+mod observe;
+pub mod openapi;
+mod percent;
+pub mod problem;
+mod readiness;
+mod state;
+pub mod v1;
+
+use std::future::ready;
+
+use actix_web::web::{self, delete, get, head, post, put};
+use actix_web::{HttpRequest, HttpResponse, Resource};
+
+pub use observe::{observe, request_id};
+pub use readiness::Readiness;
+pub use state::{Settings, State};
+
+use problem::{Code, Problem};
+use v1::{batch, deliveries, events, files, groups, jobs};
+
+/// All routes. [`observe`] goes around them, and [`State`] into the application's data.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            resource("/v1/jobs", "GET, POST")
+                .route(post().to(jobs::submit))
+                .route(get().to(jobs::list)),
+        )
+        .service(resource("/v1/jobs/batch", "POST").route(post().to(batch::submit)))
+        .service(
+            resource("/v1/jobs/{jobId}", "GET, DELETE")
+                .route(get().to(jobs::read))
+                .route(delete().to(jobs::trash)),
+        )
+        .service(resource("/v1/jobs/{jobId}/events", "GET").route(get().to(events::list)))
+        .service(resource("/v1/jobs/{jobId}/stop", "POST").route(post().to(jobs::stop)))
+        .service(resource("/v1/jobs/{jobId}/retry", "POST").route(post().to(jobs::retry)))
+        .service(resource("/v1/groups", "POST").route(post().to(groups::create)))
+        .service(resource("/v1/groups/{groupId}", "GET").route(get().to(groups::read)))
+        .service(resource("/v1/groups/{groupId}/close", "POST").route(post().to(groups::close)))
+        .service(resource("/v1/groups/{groupId}/stop", "POST").route(post().to(groups::stop)))
+        .service(resource("/v1/files", "GET").route(get().to(files::list)))
+        .service(
+            resource("/v1/files/{path:.*}", "PUT, GET, HEAD, DELETE")
+                .route(put().to(files::upload))
+                .route(get().to(files::download))
+                .route(head().to(files::download))
+                .route(delete().to(files::remove)),
+        )
+        .service(resource("/v1/deliveries", "GET").route(get().to(deliveries::list)))
+        .service(resource("/v1/deliveries/{deliveryId}", "GET").route(get().to(deliveries::read)))
+        .service(
+            resource("/v1/deliveries/{deliveryId}/redeliver", "POST")
+                .route(post().to(deliveries::redeliver)),
+        )
+        .service(resource("/healthz", "GET").route(get().to(health::alive)))
+        .service(resource("/readyz", "GET").route(get().to(health::ready)))
+        .service(resource("/metrics", "GET").route(get().to(health::metrics)))
+        .service(resource("/openapi.json", "GET").route(get().to(health::document)))
+        .service(resource("/docs", "GET").route(get().to(health::docs)))
+        .default_service(web::to(unmatched));
+}
+
+/// A path that answers other methods than `allowed` with a 405.
+fn resource(path: &str, allowed: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move |request: HttpRequest| {
+        let method: String = request.method().as_str().chars().take(32).collect();
+        let detail = format!("{method} is not allowed here; allowed: {allowed}");
+        let problem = Problem::new(Code::MethodNotAllowed, detail).with_header("Allow", allowed);
+        ready(Err::<HttpResponse, Problem>(problem))
+    }))
+}
+
+async fn unmatched() -> Result<HttpResponse, Problem> {
+    let detail = "nothing is at this path; /openapi.json lists what there is";
+    Err(Problem::new(Code::NotFound, detail))
+}

@@ -1,0 +1,94 @@
+//! Deliveries: list, read with attempts, send again.
+
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
+use super::query::{Query, invalid, path_id};
+use crate::engine::{DELIVERY_STATUSES, DeliveryView, EngineError};
+use crate::ids::parse_id;
+use crate::ingress::answer;
+use crate::ingress::problem::Problem;
+use crate::ingress::state::State;
+
+/// A delivery with the id of its event, which is also its `webhook-id`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    #[serde(flatten)]
+    delivery: DeliveryView,
+    event_id: Uuid,
+}
+
+impl From<DeliveryView> for Shown {
+    fn from(delivery: DeliveryView) -> Shown {
+        Shown { event_id: delivery.webhook_id, delivery }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeliveryPage {
+    deliveries: Vec<Shown>,
+    next_page_token: Option<String>,
+}
+
+/// `GET /v1/deliveries`
+pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let caller = state.admit(&request, "deliveries:read").await?;
+    let query = Query::read(&request, &["jobId", PAGE_SIZE, PAGE_TOKEN], &["status"])?;
+    let job = match query.one("jobId") {
+        Some(text) => Some(parse_id(text).ok_or_else(|| invalid("jobId", "is not a UUID"))?),
+        None => None,
+    };
+    let mut statuses = Vec::new();
+    for word in query.all("status") {
+        if !DELIVERY_STATUSES.contains(&word) {
+            let text = format!("is no status; allowed: {}", DELIVERY_STATUSES.join(", "));
+            return Err(invalid("status", text));
+        }
+        statuses.push(word.to_owned());
+    }
+    let limit = paging::size(&query)?;
+    let filters = paging::filters(&query, &["jobId", "status"]);
+    let binding = Binding::new(&caller, "deliveries", filters);
+    let before = match paging::position(&state.engine, &binding, &query)? {
+        Some(position) => paging::numbers::<1>(&position)?[0],
+        None => i64::MAX,
+    };
+    let found = state.engine.list_deliveries(&caller, job, &statuses, before, limit).await;
+    let (deliveries, next) = match found {
+        // A filter that matches nothing.
+        Err(EngineError::NotFound { .. }) => (Vec::new(), None),
+        other => other?,
+    };
+    let next_page_token = match next {
+        Some(key) => Some(paging::token(&state.engine, &binding, &key.to_be_bytes())?),
+        None => None,
+    };
+    let deliveries = deliveries.into_iter().map(Shown::from).collect();
+    answer::json(StatusCode::OK, &DeliveryPage { deliveries, next_page_token })
+}
+
+/// `GET /v1/deliveries/{deliveryId}`
+pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let caller = state.admit(&request, "deliveries:read").await?;
+    Query::none(&request)?;
+    let id = path_id(&request, "deliveryId")?;
+    let delivery = state.engine.find_delivery(&caller, id).await?;
+    answer::json(StatusCode::OK, &Shown::from(delivery))
+}
+
+/// `POST /v1/deliveries/{deliveryId}/redeliver`
+pub async fn redeliver(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let caller = state.admit(&request, "deliveries:write").await?;
+    Query::none(&request)?;
+    let id = path_id(&request, "deliveryId")?;
+    state.engine.redeliver(&caller, id).await?;
+    let mut delivery = state.engine.find_delivery(&caller, id).await?;
+    delivery.attempt_log = None;
+    answer::json(StatusCode::ACCEPTED, &Shown::from(delivery))
+}

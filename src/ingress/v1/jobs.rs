@@ -1,0 +1,106 @@
+//! One job: submit, read, stop, retry, delete. Lists are in `list_jobs`.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::callback::Unvetted;
+use super::idempotency;
+pub use super::list_jobs::list;
+use super::parse::{self, Place};
+use super::query::{Query, path_id};
+use super::submission;
+use crate::engine::StoredJob;
+use crate::ingress::observe::request_id;
+use crate::ingress::problem::Problem;
+use crate::ingress::state::State;
+use crate::ingress::{answer, body};
+
+const MAX_WAIT_SECONDS: u64 = 60;
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// `POST /v1/jobs`
+pub async fn submit(
+    request: HttpRequest,
+    state: Data<State>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let caller = state.admit(&request, "jobs:write").await?;
+    Query::none(&request)?;
+    let key = idempotency::key(&request)?;
+    let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
+    let mut unvetted = Unvetted::default();
+    let job = submission::job(&state, parse::body(&body)?, &Place::ROOT, &mut unvetted)?;
+    state.origins.vet(&state.egress, unvetted).await?;
+    let idempotency = idempotency::of(key, &request, &body);
+    let (request_id, came) = (request_id(&request), state.engine.now());
+    let job = state.engine.submit(&caller, job, idempotency, &request_id).await?;
+    let replayed = idempotency::is_replay(&job, &request_id, came);
+    Ok(accepted(&state, &job, replayed))
+}
+
+/// `GET /v1/jobs/{jobId}`
+pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let caller = state.admit(&request, "jobs:read").await?;
+    let query = Query::read(&request, &["wait"], &[])?;
+    let id = path_id(&request, "jobId")?;
+    let wait = query.integer("wait", 0, MAX_WAIT_SECONDS)?.unwrap_or(0);
+    let job = match wait {
+        0 => state.engine.find_job(&caller, id).await?,
+        _ => state.engine.await_job(&caller, id, Duration::from_secs(wait)).await?,
+    };
+    Ok(answer::job(StatusCode::OK, &job))
+}
+
+/// `POST /v1/jobs/{jobId}/stop`
+pub async fn stop(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let caller = state.admit(&request, "jobs:write").await?;
+    Query::none(&request)?;
+    let id = path_id(&request, "jobId")?;
+    let job = state.engine.stop(&caller, id).await?;
+    Ok(answer::job(StatusCode::ACCEPTED, &job))
+}
+
+/// `POST /v1/jobs/{jobId}/retry`
+pub async fn retry(
+    request: HttpRequest,
+    state: Data<State>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let caller = state.admit(&request, "jobs:write").await?;
+    Query::none(&request)?;
+    let id = path_id(&request, "jobId")?;
+    let key = idempotency::key(&request)?;
+    // It says nothing, but a key belongs to it as well.
+    let body = body::whole(&request, payload, state.settings.max_body_bytes).await?;
+    let idempotency = idempotency::of(key, &request, &body);
+    let (request_id, came) = (request_id(&request), state.engine.now());
+    let job = state.engine.retry(&caller, id, idempotency, &request_id).await?;
+    let replayed = idempotency::is_replay(&job, &request_id, came);
+    Ok(accepted(&state, &job, replayed))
+}
+
+/// `DELETE /v1/jobs/{jobId}`
+pub async fn trash(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let caller = state.admit(&request, "jobs:write").await?;
+    Query::none(&request)?;
+    let id = path_id(&request, "jobId")?;
+    state.engine.trash(&caller, id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn accepted(state: &State, job: &StoredJob, replayed: bool) -> HttpResponse {
+    let url = format!("{}/v1/jobs/{}", state.settings.public_url, job.id);
+    mark_replay(answer::located(answer::job(StatusCode::ACCEPTED, job), url), replayed)
+}
+
+/// Says that an answer is an earlier one.
+pub(super) fn mark_replay(mut answer: HttpResponse, replayed: bool) -> HttpResponse {
+    if replayed {
+        answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    answer
+}

@@ -1,0 +1,20 @@
+//! The native API, version 1, as `openapi/document.json` describes it.
+//!
+//! One file a kind of thing; what they share is in `parse` (bodies), `query` (parameters),
+//! `paging` and `idempotency`. Must not know faces.
+
+pub mod batch;
+pub mod callback;
+pub mod deliveries;
+pub mod events;
+mod file_view;
+pub mod files;
+pub mod groups;
+mod idempotency;
+pub mod jobs;
+mod list_jobs;
+mod paging;
+mod parse;
+mod query;
+mod range;
+mod submission;

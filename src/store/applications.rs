@@ -1,0 +1,209 @@
+//! Who may call, and how they prove it.
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+
+use super::connection::Connection;
+use super::error::StoreResult;
+use super::statement::{Cell, Statement};
+use crate::ids::Key;
+
+/// Kinds of credential.
+pub mod kind {
+    /// Presented as a bearer token.
+    pub const API_KEY: &str = "api_key";
+    /// Signs webhooks.
+    pub const SIGNING_SECRET: &str = "signing_secret";
+}
+
+/// An application.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct ApplicationRow {
+    /// Key.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Id outside.
+    #[diesel(sql_type = Binary)]
+    pub public_id: Vec<u8>,
+    /// For people.
+    #[diesel(sql_type = Text)]
+    pub name: String,
+    /// Requests a second; null for the default.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub rate_per_second: Option<i64>,
+    /// At once; null for the default.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub rate_burst: Option<i64>,
+    /// When made.
+    #[diesel(sql_type = BigInt)]
+    pub created_at: i64,
+    /// Since when switched off.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub disabled_at: Option<i64>,
+}
+
+const APPLICATION: &str =
+    "id, public_id, name, rate_per_second, rate_burst, created_at, disabled_at";
+
+/// Inserts an application.
+pub fn insert(connection: &mut Connection, row: &ApplicationRow) -> StoreResult<()> {
+    let sql = format!("INSERT INTO applications ({APPLICATION}) VALUES (?, ?, ?, ?, ?, ?, ?)");
+    connection.execute(
+        Statement::new(sql)
+            .bind(row.id)
+            .bind(row.public_id.clone())
+            .bind(row.name.as_str())
+            .bind(row.rate_per_second)
+            .bind(row.rate_burst)
+            .bind(row.created_at)
+            .bind(row.disabled_at),
+    )?;
+    Ok(())
+}
+
+/// All applications, oldest first.
+pub fn list(connection: &mut Connection) -> StoreResult<Vec<ApplicationRow>> {
+    let sql = format!("SELECT {APPLICATION} FROM applications ORDER BY id");
+    connection.load(Statement::new(sql))
+}
+
+/// One by its id outside.
+pub fn find(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<ApplicationRow>> {
+    let sql = format!("SELECT {APPLICATION} FROM applications WHERE public_id = ?");
+    connection.first(Statement::new(sql).bind(id))
+}
+
+/// Those of a name.
+pub fn named(connection: &mut Connection, name: &str) -> StoreResult<Vec<ApplicationRow>> {
+    let sql = format!("SELECT {APPLICATION} FROM applications WHERE name = ? ORDER BY id");
+    connection.load(Statement::new(sql).bind(name))
+}
+
+/// Switches an application off or on.
+pub fn set_disabled(connection: &mut Connection, id: Key, at: Option<i64>) -> StoreResult<()> {
+    let sql = "UPDATE applications SET disabled_at = ? WHERE id = ?";
+    connection.execute(Statement::new(sql).bind(at).bind(id))?;
+    Ok(())
+}
+
+/// Sets an application's own request rate; null for the default.
+pub fn set_rate(
+    connection: &mut Connection,
+    id: Key,
+    per_second: Option<i64>,
+    burst: Option<i64>,
+) -> StoreResult<()> {
+    let sql = "UPDATE applications SET rate_per_second = ?, rate_burst = ? WHERE id = ?";
+    connection.execute(Statement::new(sql).bind(per_second).bind(burst).bind(id))?;
+    Ok(())
+}
+
+/// A credential.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct CredentialRow {
+    /// Key.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Id outside.
+    #[diesel(sql_type = Binary)]
+    pub public_id: Vec<u8>,
+    /// Owner.
+    #[diesel(sql_type = BigInt)]
+    pub application_id: i64,
+    /// See [`kind`].
+    #[diesel(sql_type = Text)]
+    pub kind: String,
+    /// SHA-256 of an API key, hex.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub lookup: Option<String>,
+    /// Sealed signing secret.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub sealed: Option<Vec<u8>>,
+    /// Comma-separated.
+    #[diesel(sql_type = Text)]
+    pub scopes: String,
+    /// When made.
+    #[diesel(sql_type = BigInt)]
+    pub created_at: i64,
+    /// Kept to the minute.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub last_used_at: Option<i64>,
+    /// Works until.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub expires_at: Option<i64>,
+    /// Since when it does not work.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub revoked_at: Option<i64>,
+}
+
+const CREDENTIAL: &str = "id, public_id, application_id, kind, lookup, sealed, scopes, \
+                          created_at, last_used_at, expires_at, revoked_at";
+
+/// Inserts a credential.
+pub fn insert_credential(connection: &mut Connection, row: &CredentialRow) -> StoreResult<()> {
+    let sql =
+        format!("INSERT INTO credentials ({CREDENTIAL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    connection.execute(
+        Statement::new(sql)
+            .bind(row.id)
+            .bind(row.public_id.clone())
+            .bind(row.application_id)
+            .bind(row.kind.as_str())
+            .bind(row.lookup.clone())
+            .bind(row.sealed.clone())
+            .bind(row.scopes.as_str())
+            .bind(row.created_at)
+            .bind(row.last_used_at)
+            .bind(row.expires_at)
+            .bind(row.revoked_at),
+    )?;
+    Ok(())
+}
+
+/// A credential by the hash of its key.
+pub fn find_credential(
+    connection: &mut Connection,
+    lookup: &str,
+) -> StoreResult<Option<CredentialRow>> {
+    let sql = format!("SELECT {CREDENTIAL} FROM credentials WHERE lookup = ?");
+    connection.first(Statement::new(sql).bind(lookup))
+}
+
+/// An application by key.
+pub fn get(connection: &mut Connection, id: Key) -> StoreResult<Option<ApplicationRow>> {
+    let sql = format!("SELECT {APPLICATION} FROM applications WHERE id = ?");
+    connection.first(Statement::new(sql).bind(id))
+}
+
+/// Credentials of an application and kind, newest first.
+pub fn credentials(
+    connection: &mut Connection,
+    application: Key,
+    kind: &str,
+) -> StoreResult<Vec<CredentialRow>> {
+    let sql = format!(
+        "SELECT {CREDENTIAL} FROM credentials WHERE application_id = ? AND kind = ? \
+         ORDER BY created_at DESC, id DESC"
+    );
+    connection.load(Statement::new(sql).bind(application).bind(kind))
+}
+
+/// Makes credentials end at a time, unless they end sooner.
+pub fn expire_credentials(connection: &mut Connection, ids: &[Key], at: i64) -> StoreResult<()> {
+    for id in ids {
+        let sql = "UPDATE credentials SET expires_at = ? \
+                   WHERE id = ? AND (expires_at IS NULL OR expires_at > ?)";
+        connection.execute(Statement::new(sql).bind(at).bind(*id).bind(at))?;
+    }
+    Ok(())
+}
+
+/// Notes uses: `(credential, when)`.
+pub fn touch_credentials(connection: &mut Connection, used: &[(Key, i64)]) -> StoreResult<()> {
+    for (id, at) in used {
+        let cells = vec![Cell::from(*at), Cell::from(*id)];
+        let sql = "UPDATE credentials SET last_used_at = ? WHERE id = ?";
+        connection.execute(Statement::with(sql, cells))?;
+    }
+    Ok(())
+}

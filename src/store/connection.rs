@@ -1,0 +1,302 @@
+//! One connection to either database.
+//!
+//! The enum's two arms meet only here and in `dialect/`: everybody else writes one statement for
+//! both. Must not know any table.
+
+use diesel::connection::SimpleConnection;
+use diesel::deserialize::QueryableByName;
+use diesel::pg::{Pg, PgConnection};
+use diesel::sqlite::{Sqlite, SqliteConnection};
+use diesel::{Connection as _, RunQueryDsl};
+
+use super::dialect::{postgres, sqlite};
+use super::error::{StoreError, StoreResult};
+use super::rows::{OnConflict, Rows};
+use super::statement::{Cell, Statement};
+
+/// Which database a URL names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// One file, one server.
+    Sqlite,
+    /// A server of its own, many nodes.
+    Postgres,
+}
+
+/// Where the data is: the parsed form of `--database`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// Which kind.
+    pub backend: Backend,
+    /// Path for SQLite, the whole URL for Postgres.
+    pub address: String,
+}
+
+impl Location {
+    /// Parses `sqlite://PATH` or `postgres://…`.
+    pub fn parse(url: &str) -> Result<Location, StoreError> {
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            if path.is_empty() {
+                return Err(StoreError::Setup("sqlite:// needs a path: sqlite://ringback.db".into()));
+            }
+            return Ok(Location { backend: Backend::Sqlite, address: path.to_owned() });
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Location { backend: Backend::Postgres, address: url.to_owned() });
+        }
+        // A URL may hold a password, so only its scheme is named.
+        let scheme = url.split(':').next().unwrap_or_default();
+        Err(StoreError::Setup(format!(
+            "database `{scheme}:…` is not known; allowed: sqlite://PATH, postgres://USER@HOST/NAME"
+        )))
+    }
+
+    /// For people: no password.
+    pub fn shown(&self) -> String {
+        match self.backend {
+            Backend::Sqlite => format!("sqlite://{}", self.address),
+            Backend::Postgres => match url::Url::parse(&self.address) {
+                Ok(mut url) => {
+                    if url.password().is_some() {
+                        let _ = url.set_password(Some("***"));
+                    }
+                    url.set_query(None);
+                    url.to_string()
+                }
+                Err(_) => "postgres://…".to_owned(),
+            },
+        }
+    }
+}
+
+/// A row that reads the same from both databases.
+pub trait FromRow: QueryableByName<Sqlite> + QueryableByName<Pg> + 'static {}
+impl<T: QueryableByName<Sqlite> + QueryableByName<Pg> + 'static> FromRow for T {}
+
+/// An open connection.
+#[expect(clippy::large_enum_variant, reason = "a handful exist, each behind a pool or a thread")]
+pub enum Connection {
+    /// SQLite.
+    Sqlite(SqliteConnection),
+    /// Postgres.
+    Postgres(PgConnection),
+}
+
+impl Connection {
+    /// Opens a connection that may write.
+    pub fn open(location: &Location) -> StoreResult<Connection> {
+        match location.backend {
+            Backend::Sqlite => sqlite::open(&location.address, false).map(Connection::Sqlite),
+            Backend::Postgres => postgres::open(&location.address).map(Connection::Postgres),
+        }
+    }
+
+    /// Opens a connection that only reads.
+    pub fn open_reader(location: &Location) -> StoreResult<Connection> {
+        match location.backend {
+            Backend::Sqlite => sqlite::open(&location.address, true).map(Connection::Sqlite),
+            Backend::Postgres => postgres::open(&location.address).map(Connection::Postgres),
+        }
+    }
+
+    /// Which kind this is.
+    pub fn backend(&self) -> Backend {
+        match self {
+            Connection::Sqlite(_) => Backend::Sqlite,
+            Connection::Postgres(_) => Backend::Postgres,
+        }
+    }
+
+    /// Runs statements without values or rows.
+    pub fn batch(&mut self, sql: &str) -> StoreResult<()> {
+        match self {
+            Connection::Sqlite(connection) => connection.batch_execute(sql)?,
+            Connection::Postgres(connection) => connection.batch_execute(sql)?,
+        }
+        Ok(())
+    }
+
+    /// Runs one statement; how many rows it changed.
+    pub fn execute(&mut self, statement: Statement) -> StoreResult<usize> {
+        Ok(match self {
+            Connection::Sqlite(connection) => statement.execute(connection)?,
+            Connection::Postgres(connection) => statement.execute(connection)?,
+        })
+    }
+
+    /// Reads rows.
+    pub fn load<T: FromRow>(&mut self, statement: Statement) -> StoreResult<Vec<T>> {
+        Ok(match self {
+            Connection::Sqlite(connection) => statement.load(connection)?,
+            Connection::Postgres(connection) => statement.load(connection)?,
+        })
+    }
+
+    /// Reads the first row.
+    pub fn first<T: FromRow>(&mut self, statement: Statement) -> StoreResult<Option<T>> {
+        Ok(self.load(statement)?.into_iter().next())
+    }
+
+    /// Reads rows by key. `sql` holds `@key` where the key is compared, and may hold `@lock`
+    /// where Postgres takes row locks; rows come in no promised order.
+    pub fn load_by_keys<T: FromRow>(
+        &mut self,
+        sql: &'static str,
+        lock: &'static str,
+        keys: Vec<Cell>,
+    ) -> StoreResult<Vec<T>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Connection::Sqlite(connection) => sqlite::load_by_keys(connection, sql, keys),
+            Connection::Postgres(connection) => postgres::load_by_keys(connection, sql, lock, keys),
+        }
+    }
+
+    /// Inserts rows; how many were new.
+    pub fn insert(&mut self, rows: &Rows, on_conflict: OnConflict) -> StoreResult<usize> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        match self {
+            Connection::Sqlite(connection) => sqlite::insert(connection, rows, on_conflict),
+            Connection::Postgres(connection) => postgres::insert(connection, rows, on_conflict),
+        }
+    }
+
+    /// Updates rows by their key columns; how many were there.
+    pub fn update(&mut self, rows: &Rows) -> StoreResult<usize> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        match self {
+            Connection::Sqlite(connection) => sqlite::update(connection, rows),
+            Connection::Postgres(connection) => postgres::update(connection, rows),
+        }
+    }
+
+    /// Deletes rows by their key columns; how many were there.
+    pub fn delete(&mut self, rows: &Rows) -> StoreResult<usize> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        match self {
+            Connection::Sqlite(connection) => sqlite::delete(connection, rows),
+            Connection::Postgres(connection) => postgres::delete(connection, rows),
+        }
+    }
+
+    /// Deletes all rows of a table whose column holds one of the keys.
+    pub fn delete_where(
+        &mut self,
+        table: &'static str,
+        column: &'static str,
+        keys: &[i64],
+    ) -> StoreResult<usize> {
+        let list = keys.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+        if list.is_empty() {
+            return Ok(0);
+        }
+        // Keys are numbers of ours, so they can stand in the text.
+        let sql = format!("DELETE FROM {table} WHERE {column} IN ({list})");
+        self.count(&sql)
+    }
+
+    fn count(&mut self, sql: &str) -> StoreResult<usize> {
+        Ok(match self {
+            Connection::Sqlite(connection) => diesel::sql_query(sql).execute(connection)?,
+            Connection::Postgres(connection) => diesel::sql_query(sql).execute(connection)?,
+        })
+    }
+
+    /// Begins a transaction that will write.
+    pub fn begin(&mut self) -> StoreResult<()> {
+        match self {
+            // A deferred transaction that reads first can fail at its first write.
+            Connection::Sqlite(connection) => connection.batch_execute("BEGIN IMMEDIATE")?,
+            Connection::Postgres(connection) => connection.batch_execute("BEGIN")?,
+        }
+        Ok(())
+    }
+
+    /// Makes the transaction last.
+    pub fn commit(&mut self) -> StoreResult<()> {
+        self.batch("COMMIT")
+    }
+
+    /// Undoes the transaction; errors are of no interest, the connection is checked before reuse.
+    pub fn rollback(&mut self) {
+        let _ = self.batch("ROLLBACK");
+    }
+
+    /// Runs reads in one snapshot.
+    pub fn snapshot<T>(
+        &mut self,
+        read: impl FnOnce(&mut Connection) -> StoreResult<T>,
+    ) -> StoreResult<T> {
+        let begin = match self {
+            Connection::Sqlite(_) => "BEGIN",
+            Connection::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        self.batch(begin)?;
+        let result = read(self);
+        match result {
+            Ok(value) => self.commit().map(|()| value),
+            Err(error) => {
+                self.rollback();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the connection still answers.
+    pub fn ping(&mut self) -> StoreResult<()> {
+        self.batch("SELECT 1")
+    }
+
+    /// What a claim adds to its SELECT so that two claimers never wait for each other.
+    pub fn skip_locked(&self) -> &'static str {
+        match self {
+            Connection::Sqlite(_) => "",
+            Connection::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// What a SELECT adds to hold its rows until the end of the transaction.
+    pub fn for_update(&self) -> &'static str {
+        match self {
+            Connection::Sqlite(_) => "",
+            Connection::Postgres(_) => " FOR UPDATE",
+        }
+    }
+
+    /// The database's own time in microseconds, by which leases are judged. On SQLite that is this
+    /// machine's, asked for by the caller through its clock.
+    pub fn database_now(&mut self) -> StoreResult<Option<i64>> {
+        match self {
+            Connection::Sqlite(_) => Ok(None),
+            Connection::Postgres(_) => postgres::now(self).map(Some),
+        }
+    }
+}
+
+impl From<diesel::ConnectionError> for StoreError {
+    fn from(error: diesel::ConnectionError) -> StoreError {
+        match error {
+            diesel::ConnectionError::CouldntSetupConfiguration(error) => error.into(),
+            diesel::ConnectionError::BadConnection(text) => {
+                StoreError::Unavailable(Some(diesel::result::Error::QueryBuilderError(text.into())))
+            }
+            other => StoreError::Setup(other.to_string()),
+        }
+    }
+}
+
+pub(super) fn establish_sqlite(path: &str) -> StoreResult<SqliteConnection> {
+    Ok(SqliteConnection::establish(path)?)
+}
+
+pub(super) fn establish_postgres(url: &str) -> StoreResult<PgConnection> {
+    Ok(PgConnection::establish(url)?)
+}

@@ -1,0 +1,173 @@
+//! Postgres: one statement a table and batch, with whole columns as arrays.
+
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use diesel::sql_types::BigInt;
+use diesel::{QueryableByName, RunQueryDsl};
+
+use crate::store::connection::{Connection, FromRow, establish_postgres};
+use crate::store::error::{StoreError, StoreResult};
+use crate::store::rows::{Column, Kind, OnConflict, Rows};
+use crate::store::statement::{Cell, Statement};
+
+/// `synchronous_commit` is said aloud: 202 means on disk. `lock_timeout` bounds the wait for an
+/// idempotency key that another node is just writing.
+const SETTINGS: &str = "SET synchronous_commit = on;
+SET lock_timeout = '5s';
+SET statement_timeout = '60s';
+SET idle_in_transaction_session_timeout = '60s';
+SET client_min_messages = warning;
+SET application_name = 'ringback';
+SET jit = off;";
+
+pub(in crate::store) fn open(url: &str) -> StoreResult<PgConnection> {
+    let mut connection = establish_postgres(&with_timeouts(url))?;
+    connection.batch_execute(SETTINGS)?;
+    Ok(connection)
+}
+
+/// Adds bounds to the wait for a server that does not answer, unless the URL sets its own.
+fn with_timeouts(address: &str) -> String {
+    let Ok(mut url) = url::Url::parse(address) else { return address.to_owned() };
+    let given: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    for (name, value) in
+        [("connect_timeout", "5"), ("keepalives_idle", "10"), ("tcp_user_timeout", "15000")]
+    {
+        if !given.iter().any(|known| known == name) {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+    }
+    url.to_string()
+}
+
+#[derive(QueryableByName)]
+struct Now {
+    #[diesel(sql_type = BigInt)]
+    now: i64,
+}
+
+pub(in crate::store) fn now(connection: &mut Connection) -> StoreResult<i64> {
+    let sql = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint AS now";
+    let row = connection.first::<Now>(Statement::new(sql))?;
+    row.map(|row| row.now).ok_or_else(|| StoreError::Corrupt("no time".to_owned()))
+}
+
+/// The cells of column `index` of rows that are `width` wide, as one array.
+fn column(cells: &[Cell], width: usize, index: usize, kind: Kind) -> Cell {
+    let column = cells.iter().skip(index).step_by(width);
+    // A cell of another type than its column cannot come from our own tables of columns; it would
+    // be stored as null and fail the column's NOT NULL or its reader.
+    match kind {
+        Kind::Int => Cell::Ints(
+            column.map(|cell| if let Cell::Int(value) = cell { *value } else { None }).collect(),
+        ),
+        Kind::Real => Cell::Reals(
+            column.map(|cell| if let Cell::Real(value) = cell { *value } else { None }).collect(),
+        ),
+        Kind::Text => Cell::Texts(
+            column
+                .map(|cell| if let Cell::Text(value) = cell { value.clone() } else { None })
+                .collect(),
+        ),
+        Kind::Bytes => Cell::Blobs(
+            column
+                .map(|cell| if let Cell::Bytes(value) = cell { value.clone() } else { None })
+                .collect(),
+        ),
+    }
+}
+
+fn columns(rows: &Rows) -> Vec<Cell> {
+    let width = rows.columns.len();
+    rows.columns
+        .iter()
+        .enumerate()
+        .map(|(index, (_, kind))| column(&rows.cells, width, index, *kind))
+        .collect()
+}
+
+fn array_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Int => "bigint[]",
+        Kind::Text => "text[]",
+        Kind::Bytes => "bytea[]",
+        Kind::Real => "double precision[]",
+    }
+}
+
+/// `UNNEST(?::bigint[], ?::text[]) AS given (id, name)`
+fn unnest(columns: &[Column]) -> String {
+    let arrays: Vec<String> =
+        columns.iter().map(|(_, kind)| format!("?::{}", array_type(*kind))).collect();
+    let names: Vec<&str> = columns.iter().map(|column| column.0).collect();
+    format!("UNNEST({}) AS given ({})", arrays.join(", "), names.join(", "))
+}
+
+pub(in crate::store) fn load_by_keys<T: FromRow>(
+    connection: &mut PgConnection,
+    sql: &str,
+    lock: &str,
+    keys: Vec<Cell>,
+) -> StoreResult<Vec<T>> {
+    let kind = match keys.first() {
+        Some(Cell::Text(_)) => Kind::Text,
+        Some(Cell::Bytes(_)) => Kind::Bytes,
+        _ => Kind::Int,
+    };
+    let list = column(&keys, 1, 0, kind);
+    let sql = sql.replace("@key", "= ANY(?)").replace("@lock", lock);
+    Ok(Statement::with(sql, vec![list]).load::<T>(connection)?)
+}
+
+pub(in crate::store) fn insert(
+    connection: &mut PgConnection,
+    rows: &Rows,
+    on_conflict: OnConflict,
+) -> StoreResult<usize> {
+    let names: Vec<&str> = rows.columns.iter().map(|column| column.0).collect();
+    let skip = if on_conflict == OnConflict::Skip { " ON CONFLICT DO NOTHING" } else { "" };
+    let sql = format!(
+        "INSERT INTO {} ({}) SELECT * FROM {}{skip}",
+        rows.table,
+        names.join(", "),
+        unnest(rows.columns)
+    );
+    Ok(Statement::with(sql, columns(rows)).execute(connection)?)
+}
+
+fn matching_keys(rows: &Rows) -> String {
+    let keys: Vec<String> = rows
+        .columns
+        .iter()
+        .take(rows.keys)
+        .map(|(name, _)| format!("target.{name} = given.{name}"))
+        .collect();
+    keys.join(" AND ")
+}
+
+pub(in crate::store) fn update(connection: &mut PgConnection, rows: &Rows) -> StoreResult<usize> {
+    let sets: Vec<String> = rows
+        .columns
+        .iter()
+        .skip(rows.keys)
+        .map(|(name, _)| format!("{name} = given.{name}"))
+        .collect();
+    let sql = format!(
+        "UPDATE {} AS target SET {} FROM {} WHERE {}",
+        rows.table,
+        sets.join(", "),
+        unnest(rows.columns),
+        matching_keys(rows)
+    );
+    Ok(Statement::with(sql, columns(rows)).execute(connection)?)
+}
+
+pub(in crate::store) fn delete(connection: &mut PgConnection, rows: &Rows) -> StoreResult<usize> {
+    let sql = format!(
+        "DELETE FROM {} AS target USING {} WHERE {}",
+        rows.table,
+        unnest(rows.columns),
+        matching_keys(rows)
+    );
+    Ok(Statement::with(sql, columns(rows)).execute(connection)?)
+}

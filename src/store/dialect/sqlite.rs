@@ -1,0 +1,95 @@
+//! SQLite: one cached statement a row; a call costs less than building a larger statement.
+
+use diesel::RunQueryDsl;
+use diesel::connection::SimpleConnection;
+use diesel::sqlite::SqliteConnection;
+
+use crate::store::connection::{FromRow, establish_sqlite};
+use crate::store::error::StoreResult;
+use crate::store::rows::{OnConflict, Rows};
+use crate::store::statement::{Cell, Statement};
+
+/// `busy_timeout` comes first: the other settings may themselves have to wait for a lock.
+/// `synchronous=FULL` is said aloud because builds of SQLite differ in their default under WAL.
+const SETTINGS: &str = "PRAGMA busy_timeout = 5000;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA foreign_keys = ON;
+PRAGMA temp_store = MEMORY;
+PRAGMA cache_size = -65536;
+PRAGMA mmap_size = 268435456;
+PRAGMA wal_autocheckpoint = 4000;
+PRAGMA journal_size_limit = 67108864;";
+
+pub(in crate::store) fn open(path: &str, read_only: bool) -> StoreResult<SqliteConnection> {
+    let mut connection = establish_sqlite(path)?;
+    connection.batch_execute(SETTINGS)?;
+    if read_only {
+        connection.batch_execute("PRAGMA query_only = ON; PRAGMA cache_size = -8192;")?;
+    }
+    Ok(connection)
+}
+
+pub(in crate::store) fn load_by_keys<T: FromRow>(
+    connection: &mut SqliteConnection,
+    sql: &str,
+    keys: Vec<Cell>,
+) -> StoreResult<Vec<T>> {
+    let sql = sql.replace("@key", "= ?").replace("@lock", "");
+    let mut rows = Vec::with_capacity(keys.len());
+    for key in keys {
+        rows.extend(Statement::with(sql.clone(), vec![key]).load::<T>(connection)?);
+    }
+    Ok(rows)
+}
+
+/// Runs one statement for each row, with that row's cells.
+fn each_row(connection: &mut SqliteConnection, sql: String, rows: &Rows) -> StoreResult<usize> {
+    let mut changed = 0;
+    for row in rows.cells.chunks(rows.columns.len()) {
+        changed += Statement::with(sql.clone(), row.to_vec()).execute(connection)?;
+    }
+    Ok(changed)
+}
+
+pub(in crate::store) fn insert(
+    connection: &mut SqliteConnection,
+    rows: &Rows,
+    on_conflict: OnConflict,
+) -> StoreResult<usize> {
+    let names: Vec<&str> = rows.columns.iter().map(|column| column.0).collect();
+    let marks = vec!["?"; names.len()].join(", ");
+    let skip = if on_conflict == OnConflict::Skip { " ON CONFLICT DO NOTHING" } else { "" };
+    let sql = format!("INSERT INTO {} ({}) VALUES ({marks}){skip}", rows.table, names.join(", "));
+    each_row(connection, sql, rows)
+}
+
+pub(in crate::store) fn update(
+    connection: &mut SqliteConnection,
+    rows: &Rows,
+) -> StoreResult<usize> {
+    let (keys, sets) = rows.columns.split_at(rows.keys);
+    let sets: Vec<String> = sets.iter().map(|column| format!("{} = ?", column.0)).collect();
+    let keys: Vec<String> = keys.iter().map(|column| format!("{} = ?", column.0)).collect();
+    let sql = format!(
+        "UPDATE {} SET {} WHERE {}",
+        rows.table,
+        sets.join(", "),
+        keys.join(" AND ")
+    );
+    let mut changed = 0;
+    for row in rows.cells.chunks(rows.columns.len()) {
+        let (keys, sets) = row.split_at(rows.keys);
+        let cells = sets.iter().chain(keys).cloned().collect();
+        changed += Statement::with(sql.clone(), cells).execute(connection)?;
+    }
+    Ok(changed)
+}
+
+pub(in crate::store) fn delete(
+    connection: &mut SqliteConnection,
+    rows: &Rows,
+) -> StoreResult<usize> {
+    let keys: Vec<String> = rows.columns.iter().map(|column| format!("{} = ?", column.0)).collect();
+    each_row(connection, format!("DELETE FROM {} WHERE {}", rows.table, keys.join(" AND ")), rows)
+}

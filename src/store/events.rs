@@ -1,0 +1,131 @@
+//! Appended facts, and their renderings for receivers.
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Binary, Text};
+
+use super::connection::Connection;
+use super::error::StoreResult;
+use super::rows::{Column, Kind, OnConflict, Rows};
+use super::statement::Statement;
+use crate::ids::Key;
+
+/// One event on its way in.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// What it is about.
+    pub subject_id: Key,
+    /// 1, 2, 3 … of that subject.
+    pub sequence: i64,
+    /// Id outside.
+    pub public_id: uuid::Uuid,
+    /// job, group …
+    pub subject_kind: &'static str,
+    /// Owner.
+    pub application_id: Key,
+    /// Dotted name.
+    pub event_type: &'static str,
+    /// When.
+    pub at: i64,
+    /// JSON.
+    pub data: String,
+}
+
+const NEW_EVENT: &[Column] = &[
+    ("subject_id", Kind::Int),
+    ("sequence", Kind::Int),
+    ("public_id", Kind::Bytes),
+    ("subject_kind", Kind::Text),
+    ("application_id", Kind::Int),
+    ("type", Kind::Text),
+    ("at", Kind::Int),
+    ("data", Kind::Text),
+];
+
+/// Appends events. A number that is taken is an error: the subject was not held.
+pub fn append(connection: &mut Connection, events: &[NewEvent]) -> StoreResult<()> {
+    let mut rows = Rows::new("events", NEW_EVENT);
+    for event in events {
+        rows.push([
+            event.subject_id.into(),
+            event.sequence.into(),
+            event.public_id.into(),
+            event.subject_kind.into(),
+            event.application_id.into(),
+            event.event_type.into(),
+            event.at.into(),
+            event.data.as_str().into(),
+        ]);
+    }
+    connection.insert(&rows, OnConflict::Fail)?;
+    Ok(())
+}
+
+/// A stored event.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct EventRow {
+    /// 1, 2, 3 …
+    #[diesel(sql_type = BigInt)]
+    pub sequence: i64,
+    /// Id outside.
+    #[diesel(sql_type = Binary)]
+    pub public_id: Vec<u8>,
+    /// job, group …
+    #[diesel(sql_type = Text)]
+    pub subject_kind: String,
+    /// Dotted name.
+    #[diesel(sql_type = Text)]
+    pub event_type: String,
+    /// When.
+    #[diesel(sql_type = BigInt)]
+    pub at: i64,
+    /// JSON.
+    #[diesel(sql_type = Text)]
+    pub data: String,
+}
+
+/// Events of a subject after a number, in order.
+pub fn of_subject(
+    connection: &mut Connection,
+    subject: Key,
+    after: i64,
+    limit: i64,
+) -> StoreResult<Vec<EventRow>> {
+    let sql = "SELECT sequence, public_id, subject_kind, type AS event_type, at, data FROM events \
+               WHERE subject_id = ? AND sequence > ? ORDER BY sequence LIMIT ?";
+    connection.load(Statement::new(sql).bind(subject).bind(after).bind(limit))
+}
+
+/// One rendering.
+#[derive(Debug, Clone)]
+pub struct NewBody {
+    /// What the event is about.
+    pub subject_id: Key,
+    /// Which event.
+    pub sequence: i64,
+    /// For which delivery format.
+    pub format: &'static str,
+    /// As it will be sent.
+    pub body: String,
+}
+
+const NEW_BODY: &[Column] = &[
+    ("subject_id", Kind::Int),
+    ("sequence", Kind::Int),
+    ("format", Kind::Text),
+    ("body", Kind::Text),
+];
+
+/// Stores renderings.
+pub fn insert_bodies(connection: &mut Connection, bodies: &[NewBody]) -> StoreResult<()> {
+    let mut rows = Rows::new("bodies", NEW_BODY);
+    for body in bodies {
+        rows.push([
+            body.subject_id.into(),
+            body.sequence.into(),
+            body.format.into(),
+            body.body.as_str().into(),
+        ]);
+    }
+    connection.insert(&rows, OnConflict::Fail)?;
+    Ok(())
+}

@@ -1,0 +1,696 @@
+//! Rows of jobs: the lasting one, and the live one beside it while the job is not final.
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text};
+
+use super::connection::Connection;
+use super::error::StoreResult;
+use super::rows::{Column, Kind, OnConflict, Rows};
+use super::statement::{Cell, Statement};
+use crate::ids::Key;
+
+/// Phases of a live job.
+pub mod phase {
+    /// Waits for its run time.
+    pub const WAITING: i64 = 0;
+    /// May be claimed.
+    pub const READY: i64 = 1;
+    /// A node works on it.
+    pub const LEASED: i64 = 2;
+}
+
+/// A job with its live part, if it has one, and its submission.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct JobRow {
+    /// Key.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Id outside.
+    #[diesel(sql_type = Binary)]
+    pub public_id: Vec<u8>,
+    /// Owner.
+    #[diesel(sql_type = BigInt)]
+    pub application_id: i64,
+    /// Explicit group.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub group_id: Option<i64>,
+    /// Callback.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub receiver_id: Option<i64>,
+    /// When accepted.
+    #[diesel(sql_type = BigInt)]
+    pub created_at: i64,
+    /// Whether a live row exists.
+    #[diesel(sql_type = BigInt)]
+    pub live: i64,
+    /// Number of the status.
+    #[diesel(sql_type = BigInt)]
+    pub status: i64,
+    /// Last change of status.
+    #[diesel(sql_type = BigInt)]
+    pub updated_at: i64,
+    /// Tries that count.
+    #[diesel(sql_type = BigInt)]
+    pub attempt: i64,
+    /// Nodes that died with it.
+    #[diesel(sql_type = BigInt)]
+    pub lost_nodes: i64,
+    /// Lease.
+    #[diesel(sql_type = BigInt)]
+    pub token: i64,
+    /// Number of the last event.
+    #[diesel(sql_type = BigInt)]
+    pub last_sequence: i64,
+    /// 0..1.
+    #[diesel(sql_type = Double)]
+    pub progress: f64,
+    /// As of the last announcement.
+    #[diesel(sql_type = Double)]
+    pub announced_progress: f64,
+    /// When that was.
+    #[diesel(sql_type = BigInt)]
+    pub announced_at: i64,
+    /// Start of the current or last try.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub started_at: Option<i64>,
+    /// When final.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub completed_at: Option<i64>,
+    /// JSON of the result.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub result: Option<String>,
+    /// Stable code.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub failure_code: Option<String>,
+    /// For people.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub failure_detail: Option<String>,
+    /// Not before.
+    #[diesel(sql_type = BigInt)]
+    pub run_at: i64,
+    /// In the trash since.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub deleted_at: Option<i64>,
+    /// JSON of event 1.
+    #[diesel(sql_type = Text)]
+    pub submission: String,
+}
+
+/// Columns of a job that is live.
+macro_rules! live_columns {
+    () => {
+        "l.id, j.public_id, j.application_id, j.group_id, j.receiver_id, j.created_at, \
+         CAST(1 AS BIGINT) AS live, l.status, l.updated_at, l.attempt, l.lost_nodes, l.token, \
+         l.last_sequence, l.progress, l.announced_progress, l.announced_at, l.started_at, \
+         CAST(NULL AS BIGINT) AS completed_at, CAST(NULL AS TEXT) AS result, l.failure_code, \
+         l.failure_detail, l.run_at, CAST(NULL AS BIGINT) AS deleted_at, e.data AS submission"
+    };
+}
+
+/// Columns of a job that is final.
+macro_rules! final_columns {
+    () => {
+        "j.id, j.public_id, j.application_id, j.group_id, j.receiver_id, j.created_at, \
+         CAST(0 AS BIGINT) AS live, j.status, j.updated_at, j.attempt, j.lost_nodes, j.token, \
+         j.last_sequence, j.progress, j.progress AS announced_progress, \
+         j.updated_at AS announced_at, j.started_at, j.completed_at, j.result, j.failure_code, \
+         j.failure_detail, j.run_at, j.deleted_at, e.data AS submission"
+    };
+}
+
+/// Columns of a job whichever it is, for reads.
+macro_rules! any_columns {
+    () => {
+        "j.id, j.public_id, j.application_id, j.group_id, j.receiver_id, j.created_at, \
+         CASE WHEN l.id IS NULL THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END AS live, \
+         COALESCE(l.status, j.status) AS status, COALESCE(l.updated_at, j.updated_at) AS updated_at, \
+         COALESCE(l.attempt, j.attempt) AS attempt, COALESCE(l.lost_nodes, j.lost_nodes) AS lost_nodes, \
+         COALESCE(l.token, j.token) AS token, COALESCE(l.last_sequence, j.last_sequence) AS last_sequence, \
+         COALESCE(l.progress, j.progress) AS progress, \
+         COALESCE(l.announced_progress, j.progress) AS announced_progress, \
+         COALESCE(l.announced_at, j.updated_at) AS announced_at, \
+         CASE WHEN l.id IS NULL THEN j.started_at ELSE l.started_at END AS started_at, \
+         j.completed_at, j.result, \
+         CASE WHEN l.id IS NULL THEN j.failure_code ELSE l.failure_code END AS failure_code, \
+         CASE WHEN l.id IS NULL THEN j.failure_detail ELSE l.failure_detail END AS failure_detail, \
+         COALESCE(l.run_at, j.run_at) AS run_at, j.deleted_at, e.data AS submission"
+    };
+}
+pub(super) use any_columns;
+
+/// Tables of `any_columns`.
+macro_rules! any_tables {
+    () => {
+        "jobs j LEFT JOIN live_jobs l ON l.id = j.id \
+         JOIN events e ON e.subject_id = j.id AND e.sequence = 1"
+    };
+}
+pub(super) use any_tables;
+
+/// Live jobs by key, held for this transaction.
+pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<JobRow>> {
+    connection.load_by_keys(
+        concat!(
+            "SELECT ",
+            live_columns!(),
+            " FROM live_jobs l JOIN jobs j ON j.id = l.id \
+             JOIN events e ON e.subject_id = l.id AND e.sequence = 1 WHERE l.id @key @lock"
+        ),
+        "ORDER BY l.id FOR UPDATE OF l",
+        keys.iter().map(|key| Cell::from(*key)).collect(),
+    )
+}
+
+/// Final jobs by key, held for this transaction.
+pub fn load_final(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<JobRow>> {
+    connection.load_by_keys(
+        concat!(
+            "SELECT ",
+            final_columns!(),
+            " FROM jobs j JOIN events e ON e.subject_id = j.id AND e.sequence = 1 \
+             WHERE j.completed_at IS NOT NULL AND j.id @key @lock"
+        ),
+        "ORDER BY j.id FOR UPDATE OF j",
+        keys.iter().map(|key| Cell::from(*key)).collect(),
+    )
+}
+
+/// One job by its id outside, for reading.
+pub fn find(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<JobRow>> {
+    let sql =
+        concat!("SELECT ", any_columns!(), " FROM ", any_tables!(), " WHERE j.public_id = ?");
+    connection.first(Statement::new(sql).bind(id))
+}
+
+/// Jobs of an explicit group after a key, for reading.
+pub fn of_group(
+    connection: &mut Connection,
+    group: Key,
+    after: Key,
+    limit: i64,
+) -> StoreResult<Vec<JobRow>> {
+    let sql = concat!(
+        "SELECT ",
+        any_columns!(),
+        " FROM ",
+        any_tables!(),
+        " WHERE j.group_id = ? AND j.id > ? ORDER BY j.id LIMIT ?"
+    );
+    connection.load(Statement::new(sql).bind(group).bind(after).bind(limit))
+}
+
+/// Jobs by their ids outside, for reading.
+pub fn find_many(connection: &mut Connection, ids: &[uuid::Uuid]) -> StoreResult<Vec<JobRow>> {
+    connection.load_by_keys(
+        concat!("SELECT ", any_columns!(), " FROM ", any_tables!(), " WHERE j.public_id @key"),
+        "",
+        ids.iter().map(|id| Cell::from(*id)).collect(),
+    )
+}
+
+/// What stays of a job from the start.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Key.
+    pub id: Key,
+    /// Id outside.
+    pub public_id: uuid::Uuid,
+    /// Owner.
+    pub application_id: Key,
+    /// Explicit group.
+    pub group_id: Option<Key>,
+    /// The job type.
+    pub job_type: String,
+    /// Callback.
+    pub receiver_id: Option<Key>,
+    /// The job that made it.
+    pub parent_id: Option<Key>,
+    /// When.
+    pub created_at: i64,
+}
+
+const NEW_JOB: &[Column] = &[
+    ("id", Kind::Int),
+    ("public_id", Kind::Bytes),
+    ("application_id", Kind::Int),
+    ("group_id", Kind::Int),
+    ("type", Kind::Text),
+    ("receiver_id", Kind::Int),
+    ("parent_id", Kind::Int),
+    ("created_at", Kind::Int),
+];
+
+/// Inserts lasting rows.
+pub fn insert<'a>(
+    connection: &mut Connection,
+    jobs: impl Iterator<Item = &'a NewJob>,
+) -> StoreResult<usize> {
+    let mut rows = Rows::new("jobs", NEW_JOB);
+    for job in jobs {
+        rows.push([
+            job.id.into(),
+            job.public_id.into(),
+            job.application_id.into(),
+            job.group_id.into(),
+            job.job_type.as_str().into(),
+            job.receiver_id.into(),
+            job.parent_id.into(),
+            job.created_at.into(),
+        ]);
+    }
+    connection.insert(&rows, OnConflict::Fail)
+}
+
+/// The live row of a job.
+#[derive(Debug, Clone)]
+pub struct LiveJob {
+    /// Key.
+    pub id: Key,
+    /// Owner.
+    pub application_id: Key,
+    /// Pool of work.
+    pub queue: String,
+    /// Larger first.
+    pub priority: i64,
+    /// See [`phase`].
+    pub phase: i64,
+    /// Place in the queue.
+    pub ready_sequence: i64,
+    /// Not before.
+    pub run_at: i64,
+    /// Not after.
+    pub expires_at: Option<i64>,
+    /// Number of the status.
+    pub status: i64,
+    /// Tries that count.
+    pub attempt: i64,
+    /// Tries at most.
+    pub max_attempts: i64,
+    /// Nodes that died with it.
+    pub lost_nodes: i64,
+    /// Lease.
+    pub token: i64,
+    /// Holder of the lease.
+    pub node_id: Option<Key>,
+    /// Number of the last event.
+    pub last_sequence: i64,
+    /// 0..1.
+    pub progress: f64,
+    /// As of the last announcement.
+    pub announced_progress: f64,
+    /// When that was.
+    pub announced_at: i64,
+    /// Start of the current or last try.
+    pub started_at: Option<i64>,
+    /// Last change of status.
+    pub updated_at: i64,
+    /// Of the last failed try.
+    pub failure_code: Option<String>,
+    /// Of the last failed try.
+    pub failure_detail: Option<String>,
+}
+
+const NEW_LIVE: &[Column] = &[
+    ("id", Kind::Int),
+    ("application_id", Kind::Int),
+    ("queue", Kind::Text),
+    ("priority", Kind::Int),
+    ("phase", Kind::Int),
+    ("ready_sequence", Kind::Int),
+    ("run_at", Kind::Int),
+    ("expires_at", Kind::Int),
+    ("status", Kind::Int),
+    ("attempt", Kind::Int),
+    ("max_attempts", Kind::Int),
+    ("lost_nodes", Kind::Int),
+    ("token", Kind::Int),
+    ("node_id", Kind::Int),
+    ("last_sequence", Kind::Int),
+    ("progress", Kind::Real),
+    ("announced_progress", Kind::Real),
+    ("announced_at", Kind::Int),
+    ("started_at", Kind::Int),
+    ("updated_at", Kind::Int),
+    ("failure_code", Kind::Text),
+    ("failure_detail", Kind::Text),
+];
+
+/// Inserts live rows.
+pub fn insert_live<'a>(
+    connection: &mut Connection,
+    jobs: impl Iterator<Item = &'a LiveJob>,
+) -> StoreResult<usize> {
+    let mut rows = Rows::new("live_jobs", NEW_LIVE);
+    for job in jobs {
+        rows.push([
+            job.id.into(),
+            job.application_id.into(),
+            job.queue.as_str().into(),
+            job.priority.into(),
+            job.phase.into(),
+            job.ready_sequence.into(),
+            job.run_at.into(),
+            job.expires_at.into(),
+            job.status.into(),
+            job.attempt.into(),
+            job.max_attempts.into(),
+            job.lost_nodes.into(),
+            job.token.into(),
+            job.node_id.into(),
+            job.last_sequence.into(),
+            job.progress.into(),
+            job.announced_progress.into(),
+            job.announced_at.into(),
+            job.started_at.into(),
+            job.updated_at.into(),
+            job.failure_code.clone().into(),
+            job.failure_detail.clone().into(),
+        ]);
+    }
+    connection.insert(&rows, OnConflict::Fail)
+}
+
+/// The part of a live row that changes.
+#[derive(Debug, Clone)]
+pub struct LiveChange {
+    /// Key.
+    pub id: Key,
+    /// See [`phase`].
+    pub phase: i64,
+    /// Place in the queue.
+    pub ready_sequence: i64,
+    /// Holder of the lease.
+    pub node_id: Option<Key>,
+    /// Not before.
+    pub run_at: i64,
+    /// Number of the status.
+    pub status: i64,
+    /// Tries that count.
+    pub attempt: i64,
+    /// Nodes that died with it.
+    pub lost_nodes: i64,
+    /// Lease.
+    pub token: i64,
+    /// Number of the last event.
+    pub last_sequence: i64,
+    /// 0..1.
+    pub progress: f64,
+    /// As of the last announcement.
+    pub announced_progress: f64,
+    /// When that was.
+    pub announced_at: i64,
+    /// Start of the current or last try.
+    pub started_at: Option<i64>,
+    /// Last change of status.
+    pub updated_at: i64,
+    /// Of the last failed try.
+    pub failure_code: Option<String>,
+    /// Of the last failed try.
+    pub failure_detail: Option<String>,
+}
+
+const LIVE_CHANGE: &[Column] = &[
+    ("id", Kind::Int),
+    ("phase", Kind::Int),
+    ("ready_sequence", Kind::Int),
+    ("node_id", Kind::Int),
+    ("run_at", Kind::Int),
+    ("status", Kind::Int),
+    ("attempt", Kind::Int),
+    ("lost_nodes", Kind::Int),
+    ("token", Kind::Int),
+    ("last_sequence", Kind::Int),
+    ("progress", Kind::Real),
+    ("announced_progress", Kind::Real),
+    ("announced_at", Kind::Int),
+    ("started_at", Kind::Int),
+    ("updated_at", Kind::Int),
+    ("failure_code", Kind::Text),
+    ("failure_detail", Kind::Text),
+];
+
+/// Writes changed live rows. The rows must have been loaded and held in this transaction.
+pub fn update_live(connection: &mut Connection, changes: &[LiveChange]) -> StoreResult<usize> {
+    let mut rows = Rows::keyed("live_jobs", 1, LIVE_CHANGE);
+    for change in changes {
+        rows.push([
+            change.id.into(),
+            change.phase.into(),
+            change.ready_sequence.into(),
+            change.node_id.into(),
+            change.run_at.into(),
+            change.status.into(),
+            change.attempt.into(),
+            change.lost_nodes.into(),
+            change.token.into(),
+            change.last_sequence.into(),
+            change.progress.into(),
+            change.announced_progress.into(),
+            change.announced_at.into(),
+            change.started_at.into(),
+            change.updated_at.into(),
+            change.failure_code.clone().into(),
+            change.failure_detail.clone().into(),
+        ]);
+    }
+    connection.update(&rows)
+}
+
+/// Writes changed live rows that keep their node, their phase and their place in the queue.
+pub fn update_live_in_place(
+    connection: &mut Connection,
+    changes: &[LiveChange],
+) -> StoreResult<usize> {
+    const COLUMNS: &[Column] = &[
+        ("id", Kind::Int),
+        ("status", Kind::Int),
+        ("last_sequence", Kind::Int),
+        ("progress", Kind::Real),
+        ("announced_progress", Kind::Real),
+        ("announced_at", Kind::Int),
+        ("updated_at", Kind::Int),
+    ];
+    let mut rows = Rows::keyed("live_jobs", 1, COLUMNS);
+    for change in changes {
+        rows.push([
+            change.id.into(),
+            change.status.into(),
+            change.last_sequence.into(),
+            change.progress.into(),
+            change.announced_progress.into(),
+            change.announced_at.into(),
+            change.updated_at.into(),
+        ]);
+    }
+    connection.update(&rows)
+}
+
+/// Takes jobs out of the live table.
+pub fn delete_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<usize> {
+    let mut rows = Rows::keyed("live_jobs", 1, &[("id", Kind::Int)]);
+    for key in keys {
+        rows.push([(*key).into()]);
+    }
+    connection.delete(&rows)
+}
+
+/// The end of a job, or a later change of its trash mark.
+#[derive(Debug, Clone)]
+pub struct FinalJob {
+    /// Key.
+    pub id: Key,
+    /// Number of the status.
+    pub status: i64,
+    /// Last change of status.
+    pub updated_at: i64,
+    /// Tries that counted.
+    pub attempt: i64,
+    /// Nodes that died with it.
+    pub lost_nodes: i64,
+    /// Last lease.
+    pub token: i64,
+    /// Number of the last event.
+    pub last_sequence: i64,
+    /// 0..1.
+    pub progress: f64,
+    /// Start of the last try.
+    pub started_at: Option<i64>,
+    /// When.
+    pub completed_at: Option<i64>,
+    /// JSON.
+    pub result: Option<String>,
+    /// Stable code.
+    pub failure_code: Option<String>,
+    /// For people.
+    pub failure_detail: Option<String>,
+    /// Last run time.
+    pub run_at: i64,
+    /// In the trash since.
+    pub deleted_at: Option<i64>,
+}
+
+const FINAL_JOB: &[Column] = &[
+    ("id", Kind::Int),
+    ("status", Kind::Int),
+    ("updated_at", Kind::Int),
+    ("attempt", Kind::Int),
+    ("lost_nodes", Kind::Int),
+    ("token", Kind::Int),
+    ("last_sequence", Kind::Int),
+    ("progress", Kind::Real),
+    ("started_at", Kind::Int),
+    ("completed_at", Kind::Int),
+    ("result", Kind::Text),
+    ("failure_code", Kind::Text),
+    ("failure_detail", Kind::Text),
+    ("run_at", Kind::Int),
+    ("deleted_at", Kind::Int),
+];
+
+/// Writes ends of jobs.
+pub fn update_final(connection: &mut Connection, jobs: &[FinalJob]) -> StoreResult<usize> {
+    let mut rows = Rows::keyed("jobs", 1, FINAL_JOB);
+    for job in jobs {
+        rows.push([
+            job.id.into(),
+            job.status.into(),
+            job.updated_at.into(),
+            job.attempt.into(),
+            job.lost_nodes.into(),
+            job.token.into(),
+            job.last_sequence.into(),
+            job.progress.into(),
+            job.started_at.into(),
+            job.completed_at.into(),
+            job.result.clone().into(),
+            job.failure_code.clone().into(),
+            job.failure_detail.clone().into(),
+            job.run_at.into(),
+            job.deleted_at.into(),
+        ]);
+    }
+    connection.update(&rows)
+}
+
+#[derive(QueryableByName)]
+struct KeyRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+fn keys(connection: &mut Connection, statement: Statement) -> StoreResult<Vec<Key>> {
+    Ok(connection.load::<KeyRow>(statement)?.into_iter().map(|row| row.id).collect())
+}
+
+/// Ready jobs of a queue in claim order, held for this transaction.
+pub fn ready(connection: &mut Connection, queue: &str, limit: i64) -> StoreResult<Vec<Key>> {
+    let sql = format!(
+        "SELECT id FROM live_jobs WHERE phase = 1 AND queue = ? \
+         ORDER BY priority DESC, ready_sequence LIMIT ?{}",
+        connection.skip_locked()
+    );
+    keys(connection, Statement::new(sql).bind(queue).bind(limit))
+}
+
+/// Waiting jobs whose time has come, held for this transaction.
+pub fn due(connection: &mut Connection, now: i64, limit: i64) -> StoreResult<Vec<Key>> {
+    let sql = format!(
+        "SELECT id FROM live_jobs WHERE phase = 0 AND run_at <= ? ORDER BY run_at, id LIMIT ?{}",
+        connection.skip_locked()
+    );
+    keys(connection, Statement::new(sql).bind(now).bind(limit))
+}
+
+/// Makes waiting jobs ready; `(key, ready_sequence)` each.
+pub fn make_ready(connection: &mut Connection, jobs: &[(Key, i64)]) -> StoreResult<usize> {
+    const COLUMNS: &[Column] =
+        &[("id", Kind::Int), ("phase", Kind::Int), ("ready_sequence", Kind::Int)];
+    let mut rows = Rows::keyed("live_jobs", 1, COLUMNS);
+    for (key, sequence) in jobs {
+        rows.push([(*key).into(), phase::READY.into(), (*sequence).into()]);
+    }
+    connection.update(&rows)
+}
+
+/// When the next waiting job is due.
+pub fn next_due(connection: &mut Connection) -> StoreResult<Option<i64>> {
+    let sql = "SELECT run_at AS id FROM live_jobs WHERE phase = 0 ORDER BY run_at, id LIMIT 1";
+    Ok(keys(connection, Statement::new(sql))?.first().copied())
+}
+
+/// Jobs that were not started before their deadline.
+pub fn expired(connection: &mut Connection, now: i64, limit: i64) -> StoreResult<Vec<Key>> {
+    let sql = "SELECT id FROM live_jobs WHERE expires_at IS NOT NULL AND phase < 2 \
+               AND expires_at <= ? ORDER BY expires_at, id LIMIT ?";
+    keys(connection, Statement::new(sql).bind(now).bind(limit))
+}
+
+/// A lease as the sweeps see it.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct LeaseRow {
+    /// Job.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Lease.
+    #[diesel(sql_type = BigInt)]
+    pub token: i64,
+    /// Number of the status.
+    #[diesel(sql_type = BigInt)]
+    pub status: i64,
+}
+
+/// Leases of nodes that are not alive any more.
+pub fn orphaned(connection: &mut Connection, now: i64, limit: i64) -> StoreResult<Vec<LeaseRow>> {
+    let sql = "SELECT l.id, l.token, l.status FROM live_jobs l WHERE l.phase = 2 \
+               AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = l.node_id AND n.expires_at > ?) \
+               LIMIT ?";
+    connection.load(Statement::new(sql).bind(now).bind(limit))
+}
+
+/// Leases of one node.
+pub fn leased_by(connection: &mut Connection, node: Key) -> StoreResult<Vec<LeaseRow>> {
+    let sql = "SELECT id, token, status FROM live_jobs WHERE phase = 2 AND node_id = ?";
+    connection.load(Statement::new(sql).bind(node))
+}
+
+#[derive(QueryableByName)]
+struct NameRow {
+    #[diesel(sql_type = Nullable<Text>)]
+    name: Option<String>,
+}
+
+/// Queues that have ready jobs. Steps from name to name in the index instead of reading it all.
+pub fn ready_queues(connection: &mut Connection) -> StoreResult<Vec<String>> {
+    let sql = "WITH RECURSIVE q (name) AS ( \
+               SELECT MIN(queue) FROM live_jobs WHERE phase = 1 \
+               UNION ALL \
+               SELECT (SELECT MIN(queue) FROM live_jobs WHERE phase = 1 AND queue > q.name) \
+               FROM q WHERE q.name IS NOT NULL) \
+               SELECT name FROM q WHERE name IS NOT NULL";
+    let rows = connection.load::<NameRow>(Statement::new(sql))?;
+    Ok(rows.into_iter().filter_map(|row| row.name).collect())
+}
+
+/// Depth of a queue, for metrics.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct QueueDepth {
+    /// Name.
+    #[diesel(sql_type = Text)]
+    pub queue: String,
+    /// See [`phase`].
+    #[diesel(sql_type = BigInt)]
+    pub phase: i64,
+    /// Jobs.
+    #[diesel(sql_type = BigInt)]
+    pub jobs: i64,
+    /// Oldest run time.
+    #[diesel(sql_type = BigInt)]
+    pub oldest: i64,
+}
+
+/// Live jobs by queue and phase. Reads the live table, never history.
+pub fn depths(connection: &mut Connection) -> StoreResult<Vec<QueueDepth>> {
+    let sql = "SELECT queue, phase, COUNT(*) AS jobs, MIN(run_at) AS oldest \
+               FROM live_jobs GROUP BY queue, phase";
+    connection.load(Statement::new(sql))
+}

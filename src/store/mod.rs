@@ -1,0 +1,150 @@
+//! The only SQL: connections, statements, migrations, group commit.
+//!
+//! Must not know the rules of a job's life beyond the shape of its rows, and never decides:
+//! it runs the writes that `engine` composes. Nobody else names Diesel.
+
+mod connection;
+mod dialect;
+mod error;
+mod migrations;
+mod rows;
+mod statement;
+mod writer;
+
+pub mod applications;
+pub mod deliveries;
+pub mod events;
+pub mod files;
+pub mod groups;
+pub mod idempotency;
+pub mod jobs;
+pub mod lists;
+pub mod nodes;
+pub mod receivers;
+pub mod retention;
+
+use std::fs::File;
+use std::sync::Arc;
+
+pub use connection::{Backend, Connection, FromRow, Location};
+pub use error::{StoreError, StoreResult};
+pub use rows::{Column, Kind, OnConflict, Rows};
+pub use statement::{Cell, Statement};
+pub use writer::{Executor, Operation, Run, Transaction, Writer};
+
+/// Connections for reading, kept by the pool.
+const READERS: u32 = 4;
+
+/// Read access, and what is needed to start a writer.
+#[derive(Clone)]
+pub struct Store {
+    location: Location,
+    readers: r2d2::Pool<Readers>,
+    /// Held for the life of a server on SQLite.
+    _lock: Option<Arc<File>>,
+}
+
+/// Who may open the same SQLite file beside us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A server: the only one on its file.
+    Server,
+    /// A command that works beside a running server.
+    Beside,
+}
+
+struct Readers(Location);
+
+impl r2d2::ManageConnection for Readers {
+    type Connection = Connection;
+    type Error = StoreError;
+
+    fn connect(&self) -> Result<Connection, StoreError> {
+        Connection::open_reader(&self.0)
+    }
+
+    fn is_valid(&self, connection: &mut Connection) -> Result<(), StoreError> {
+        connection.ping()
+    }
+
+    fn has_broken(&self, _: &mut Connection) -> bool {
+        false
+    }
+}
+
+impl Store {
+    /// Opens the database at `url`, creating the file of a SQLite one, and migrates it.
+    pub fn open(url: &str, access: Access) -> StoreResult<Store> {
+        let location = Location::parse(url)?;
+        let lock = match (location.backend, access) {
+            (Backend::Sqlite, Access::Server) => Some(Arc::new(lock_file(&location.address)?)),
+            _ => None,
+        };
+        let mut connection = Connection::open(&location)
+            .map_err(|error| explain(&location, error))?;
+        migrations::run(&mut connection)?;
+        drop(connection);
+        let readers = r2d2::Pool::builder()
+            .max_size(READERS)
+            .min_idle(Some(0))
+            .connection_timeout(std::time::Duration::from_secs(5))
+            .test_on_check_out(location.backend == Backend::Postgres)
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+            .build_unchecked(Readers(location.clone()));
+        Ok(Store { location, readers, _lock: lock })
+    }
+
+    /// Where the data is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Runs reads on a pooled connection, off the async threads.
+    pub async fn read<T, F>(&self, read: F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> StoreResult<T> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        let run = move || {
+            let mut connection = readers.get().map_err(|_| StoreError::Unavailable(None))?;
+            read(&mut connection)
+        };
+        tokio::task::spawn_blocking(run).await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Whether the schema is the one this program was built for.
+    pub async fn migrations_current(&self) -> StoreResult<bool> {
+        self.read(migrations::current).await
+    }
+}
+
+/// One server a file: the lock goes with the process, however it ends.
+fn lock_file(path: &str) -> StoreResult<File> {
+    let lock_path = format!("{path}.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(|error| StoreError::Setup(format!("cannot open {lock_path}: {error}")))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Setup(format!(
+            "another ringback server is running on {path}; one server a SQLite file, \
+             several need a postgres:// database"
+        ))),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(StoreError::Setup(format!("cannot lock {lock_path}: {error}")))
+        }
+    }
+}
+
+fn explain(location: &Location, error: StoreError) -> StoreError {
+    let cause = match &error {
+        StoreError::Unavailable(Some(cause)) | StoreError::Storage(cause) => cause.to_string(),
+        StoreError::Setup(text) => text.clone(),
+        other => other.to_string(),
+    };
+    StoreError::Setup(format!("cannot open the database {}: {cause}", location.shown()))
+}

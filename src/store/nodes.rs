@@ -1,0 +1,117 @@
+//! Who is alive and who sends for which lanes; and the blocks of row keys.
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable};
+
+use super::connection::Connection;
+use super::error::{StoreError, StoreResult};
+use super::statement::Statement;
+use crate::ids::Key;
+
+#[derive(QueryableByName)]
+struct ValueRow {
+    #[diesel(sql_type = BigInt)]
+    value: i64,
+}
+
+/// Reserves `count` keys; the first of them. Runs in a transaction of its own.
+pub fn reserve_keys(connection: &mut Connection, count: i64) -> StoreResult<Key> {
+    let sql = "UPDATE counters SET value = value + ? WHERE name = 'keys' RETURNING value";
+    let row = connection.first::<ValueRow>(Statement::new(sql).bind(count))?;
+    row.map(|row| row.value - count)
+        .ok_or_else(|| StoreError::Corrupt("the counter of keys is missing".to_owned()))
+}
+
+/// Says that a node is alive until `expires_at`.
+pub fn beat(
+    connection: &mut Connection,
+    node: Key,
+    name: &str,
+    started_at: i64,
+    expires_at: i64,
+) -> StoreResult<()> {
+    let sql = "INSERT INTO nodes (id, name, started_at, expires_at) VALUES (?, ?, ?, ?) \
+               ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
+    connection.execute(
+        Statement::new(sql).bind(node).bind(name).bind(started_at).bind(expires_at),
+    )?;
+    Ok(())
+}
+
+/// Says that a node has left: what it still holds is free at once.
+pub fn leave(connection: &mut Connection, node: Key) -> StoreResult<()> {
+    connection.execute(
+        Statement::new("UPDATE shards SET node_id = NULL, epoch = epoch + 1 WHERE node_id = ?")
+            .bind(node),
+    )?;
+    connection.execute(Statement::new("DELETE FROM nodes WHERE id = ?").bind(node))?;
+    Ok(())
+}
+
+/// Removes all nodes: on SQLite nobody else can be alive when a server starts.
+pub fn clear(connection: &mut Connection) -> StoreResult<()> {
+    connection.execute(Statement::new("DELETE FROM nodes"))?;
+    connection.execute(Statement::new("UPDATE shards SET node_id = NULL"))?;
+    Ok(())
+}
+
+/// Removes nodes that died and left nothing behind.
+pub fn remove_dead(connection: &mut Connection, before: i64) -> StoreResult<()> {
+    let sql = "DELETE FROM nodes WHERE expires_at < ? \
+               AND NOT EXISTS (SELECT 1 FROM live_jobs j WHERE j.phase = 2 AND j.node_id = nodes.id) \
+               AND NOT EXISTS (SELECT 1 FROM live_deliveries d WHERE d.phase = 1 AND d.node_id = nodes.id)";
+    connection.execute(Statement::new(sql).bind(before))?;
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct CountRow {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// How many nodes are alive.
+pub fn alive(connection: &mut Connection, now: i64) -> StoreResult<i64> {
+    let sql = "SELECT COUNT(*) AS count FROM nodes WHERE expires_at > ?";
+    let row = connection.first::<CountRow>(Statement::new(sql).bind(now))?;
+    Ok(row.map_or(0, |row| row.count))
+}
+
+/// One shard of the lanes.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct ShardRow {
+    /// 0..64.
+    #[diesel(sql_type = BigInt)]
+    pub shard: i64,
+    /// Owner.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub node_id: Option<i64>,
+    /// Grows with every change of owner.
+    #[diesel(sql_type = BigInt)]
+    pub epoch: i64,
+    /// When the owner's row expires; absent when the owner is unknown.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub owner_expires_at: Option<i64>,
+}
+
+/// All shards with their owners' expiry, held for this transaction.
+pub fn shards(connection: &mut Connection) -> StoreResult<Vec<ShardRow>> {
+    let lock = if connection.for_update().is_empty() { "" } else { " FOR UPDATE OF s" };
+    let sql = format!(
+        "SELECT s.shard, s.node_id, s.epoch, n.expires_at AS owner_expires_at \
+         FROM shards s LEFT JOIN nodes n ON n.id = s.node_id ORDER BY s.shard{lock}"
+    );
+    connection.load(Statement::new(sql))
+}
+
+/// Gives a shard to a node, or to nobody.
+pub fn assign_shard(
+    connection: &mut Connection,
+    shard: i64,
+    node: Option<Key>,
+    epoch: i64,
+) -> StoreResult<()> {
+    let sql = "UPDATE shards SET node_id = ?, epoch = ? WHERE shard = ?";
+    connection.execute(Statement::new(sql).bind(node).bind(epoch).bind(shard))?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Removal of what is old enough, in bounded batches.
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Binary, Nullable};
+
+use super::connection::Connection;
+use super::error::StoreResult;
+use super::rows::{Column, Kind, OnConflict, Rows};
+use super::statement::Statement;
+use crate::ids::Key;
+
+/// A subject that may be purged.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Purgeable {
+    /// Key.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Id outside.
+    #[diesel(sql_type = Binary)]
+    pub public_id: Vec<u8>,
+    /// Owner.
+    #[diesel(sql_type = BigInt)]
+    pub application_id: i64,
+    /// When final; null while live.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub completed_at: Option<i64>,
+    /// When made.
+    #[diesel(sql_type = BigInt)]
+    pub created_at: i64,
+}
+
+/// Jobs in the order of their keys behind one: oldest first, a bounded number.
+pub fn jobs_after(
+    connection: &mut Connection,
+    after: Key,
+    limit: i64,
+) -> StoreResult<Vec<Purgeable>> {
+    let sql = "SELECT id, public_id, application_id, completed_at, created_at FROM jobs \
+               WHERE id > ? ORDER BY id LIMIT ?";
+    connection.load(Statement::new(sql).bind(after).bind(limit))
+}
+
+/// Completed groups in the order of their keys behind one, without jobs left.
+pub fn groups_after(
+    connection: &mut Connection,
+    after: Key,
+    limit: i64,
+) -> StoreResult<Vec<Purgeable>> {
+    let sql = "SELECT id, public_id, application_id, \
+               CASE WHEN EXISTS (SELECT 1 FROM jobs j WHERE j.group_id = groups.id) THEN NULL \
+               ELSE COALESCE(completed_at, updated_at) END AS completed_at, created_at \
+               FROM groups WHERE id > ? ORDER BY id LIMIT ?";
+    connection.load(Statement::new(sql).bind(after).bind(limit))
+}
+
+#[derive(QueryableByName)]
+struct KeyRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+fn list(keys: &[Key]) -> String {
+    keys.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Which of these subjects still owe a delivery.
+pub fn owing(connection: &mut Connection, subjects: &[Key]) -> StoreResult<Vec<Key>> {
+    if subjects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT DISTINCT subject_id AS id FROM deliveries WHERE subject_id IN ({}) AND status = 0",
+        list(subjects)
+    );
+    let rows = connection.load::<KeyRow>(Statement::new(sql))?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Removes subjects with everything that hangs on them, and leaves one line of each.
+pub fn purge(
+    connection: &mut Connection,
+    kind: &'static str,
+    subjects: &[Purgeable],
+    reason: &'static str,
+    now: i64,
+) -> StoreResult<()> {
+    const LINE: &[Column] = &[
+        ("subject_kind", Kind::Text),
+        ("public_id", Kind::Bytes),
+        ("application_id", Kind::Int),
+        ("reason", Kind::Text),
+        ("purged_at", Kind::Int),
+    ];
+    let keys: Vec<Key> = subjects.iter().map(|subject| subject.id).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let attempts = format!(
+        "DELETE FROM attempts WHERE delivery_id IN \
+         (SELECT id FROM deliveries WHERE subject_id IN ({}))",
+        list(&keys)
+    );
+    connection.execute(Statement::new(attempts))?;
+    for table in ["bodies", "deliveries", "events", "sealed_values"] {
+        connection.delete_where(table, "subject_id", &keys)?;
+    }
+    if kind == "job" {
+        connection.delete_where("job_files", "job_id", &keys)?;
+    }
+    connection.delete_where(if kind == "job" { "jobs" } else { "groups" }, "id", &keys)?;
+    let mut lines = Rows::new("purges", LINE);
+    for subject in subjects {
+        lines.push([
+            kind.into(),
+            subject.public_id.clone().into(),
+            subject.application_id.into(),
+            reason.into(),
+            now.into(),
+        ]);
+    }
+    connection.insert(&lines, OnConflict::Skip)?;
+    Ok(())
+}
+
+/// Removes idempotency records whose day is over; how many.
+pub fn expire_idempotency(connection: &mut Connection, now: i64, limit: i64) -> StoreResult<usize> {
+    let sql = "DELETE FROM idempotency WHERE (application_id, key) IN \
+               (SELECT application_id, key FROM idempotency WHERE expires_at <= ? \
+               ORDER BY expires_at LIMIT ?)";
+    connection.execute(Statement::new(sql).bind(now).bind(limit))
+}
+
+/// Removes callbacks that nobody has used since `before` and no live work needs; how many.
+pub fn purge_callbacks(
+    connection: &mut Connection,
+    before: i64,
+    limit: i64,
+) -> StoreResult<usize> {
+    let sql = "DELETE FROM receivers WHERE id IN (SELECT r.id FROM receivers r \
+               WHERE r.kind = 'callback' AND r.last_used_at < ? \
+               AND NOT EXISTS (SELECT 1 FROM live_deliveries d WHERE d.receiver_id = r.id) \
+               AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.receiver_id = r.id) \
+               AND r.id NOT IN (SELECT j.receiver_id FROM live_jobs l JOIN jobs j ON j.id = l.id \
+               WHERE j.receiver_id IS NOT NULL AND j.created_at < ?) LIMIT ?)";
+    connection.execute(Statement::new(sql).bind(before).bind(before).bind(limit))
+}
+
+#[derive(QueryableByName)]
+struct VersionKey {
+    #[diesel(sql_type = Binary)]
+    id: Vec<u8>,
+}
+
+/// Versions superseded before a time that no live job reads.
+pub fn unread_versions(
+    connection: &mut Connection,
+    before: i64,
+    limit: i64,
+) -> StoreResult<Vec<uuid::Uuid>> {
+    let sql = "SELECT v.id FROM file_versions v WHERE v.superseded_at IS NOT NULL \
+               AND v.superseded_at < ? AND NOT EXISTS (SELECT 1 FROM job_files f \
+               JOIN live_jobs l ON l.id = f.job_id WHERE f.version_id = v.id) \
+               ORDER BY v.superseded_at LIMIT ?";
+    let rows = connection.load::<VersionKey>(Statement::new(sql).bind(before).bind(limit))?;
+    Ok(rows.iter().filter_map(|row| uuid::Uuid::from_slice(&row.id).ok()).collect())
+}
+
+/// Forgets versions whose bytes are gone, and files of which nothing is left.
+pub fn forget_versions(connection: &mut Connection, ids: &[uuid::Uuid]) -> StoreResult<()> {
+    let mut rows = Rows::keyed("file_versions", 1, &[("id", Kind::Bytes)]);
+    for id in ids {
+        rows.push([(*id).into()]);
+    }
+    connection.delete(&rows)?;
+    Ok(())
+}
+
+/// Which of these keys of bytes no version names.
+pub fn unknown_versions(
+    connection: &mut Connection,
+    ids: &[uuid::Uuid],
+) -> StoreResult<Vec<uuid::Uuid>> {
+    let known: std::collections::HashSet<Vec<u8>> = connection
+        .load_by_keys::<VersionKey>(
+            "SELECT id FROM file_versions WHERE id @key",
+            "",
+            ids.iter().map(|id| super::Cell::from(*id)).collect(),
+        )?
+        .into_iter()
+        .map(|row| row.id)
+        .collect();
+    Ok(ids.iter().filter(|id| !known.contains(id.as_bytes().as_slice())).copied().collect())
+}

@@ -1,0 +1,358 @@
+//! Group commit: operations that arrive while a commit is in flight share the next one.
+//!
+//! SQLite has one writer thread, Postgres several. A thread takes what is waiting, at most one
+//! operation a subject, runs it all in one transaction and answers every caller after the commit.
+//! When a batch fails, it is undone and its operations are run one by one, so that one bad
+//! operation spoils only itself. Must not know what the operations do.
+
+use std::collections::{HashSet, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::connection::{Backend, Connection, Location};
+use super::error::{StoreError, StoreResult};
+use super::nodes;
+use crate::ids::Key;
+
+/// Operations in one transaction at most: bounds its length and what one failure repeats.
+const LARGEST_BATCH: usize = 512;
+/// Weight in one transaction at most; a batch submission weighs as much as its jobs.
+const HEAVIEST_BATCH: usize = 2_048;
+/// Writer threads on Postgres: enough that one batch is built while others wait for the disk.
+const POSTGRES_WRITERS: usize = 3;
+
+/// A write as a value. It must be safe to run twice: a connection that breaks during COMMIT
+/// leaves open whether the first run lasted.
+pub trait Operation: Send + Sync + 'static {
+    /// What the caller gets.
+    type Outcome: Send + 'static;
+
+    /// Hashes of the subjects it changes; two operations that share one never share a batch.
+    fn subjects(&self, add: &mut dyn FnMut(u64));
+
+    /// How many rows' worth of work it is, roughly.
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+/// Runs a batch inside a transaction: one answer an operation, in order.
+pub type Executor<O> = dyn Fn(&mut Transaction<'_>, &[&O], Run) -> StoreResult<Vec<<O as Operation>::Outcome>>
+    + Send
+    + Sync;
+
+/// Keys reserved at once.
+const KEY_BLOCK: i64 = 4_096;
+
+/// A connection inside a write transaction, which can also draw row keys.
+pub struct Transaction<'a> {
+    connection: &'a mut Connection,
+    keys: &'a mut KeyBlock,
+}
+
+/// Row keys that belong to one writer. A block that was reserved in a transaction is only as
+/// lasting as that transaction.
+#[derive(Default)]
+struct KeyBlock {
+    next: Key,
+    end: Key,
+    provisional: bool,
+}
+
+impl Transaction<'_> {
+    /// A fresh row key, larger than all this writer drew before.
+    pub fn key(&mut self) -> StoreResult<Key> {
+        if self.keys.next == self.keys.end {
+            let first = nodes::reserve_keys(self.connection, KEY_BLOCK)?;
+            *self.keys = KeyBlock { next: first, end: first + KEY_BLOCK, provisional: true };
+        }
+        self.keys.next += 1;
+        Ok(self.keys.next - 1)
+    }
+}
+
+impl std::ops::Deref for Transaction<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl std::ops::DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection
+    }
+}
+
+/// Whether an operation may have been run before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// No.
+    First,
+    /// Perhaps: its commit got no answer.
+    Repeated,
+}
+
+struct Waiting<O: Operation> {
+    operation: O,
+    answer: oneshot::Sender<StoreResult<O::Outcome>>,
+}
+
+struct Queue<O: Operation> {
+    waiting: VecDeque<Waiting<O>>,
+    closed: bool,
+}
+
+struct Shared<O: Operation> {
+    queue: Mutex<Queue<O>>,
+    bell: Condvar,
+    commits: AtomicU64,
+    operations: AtomicU64,
+    observe_batch: Box<dyn Fn(usize) + Send + Sync>,
+}
+
+/// Hands operations to the writer threads.
+pub struct Writer<O: Operation> {
+    shared: Arc<Shared<O>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl<O: Operation> Writer<O> {
+    /// Starts the threads. `observe_batch` is told the size of every committed batch.
+    pub fn start(
+        location: &Location,
+        executor: Arc<Executor<O>>,
+        observe_batch: impl Fn(usize) + Send + Sync + 'static,
+    ) -> StoreResult<Writer<O>> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue { waiting: VecDeque::new(), closed: false }),
+            bell: Condvar::new(),
+            commits: AtomicU64::new(0),
+            operations: AtomicU64::new(0),
+            observe_batch: Box::new(observe_batch),
+        });
+        let count = match location.backend {
+            Backend::Sqlite => 1,
+            Backend::Postgres => POSTGRES_WRITERS,
+        };
+        let mut threads = Vec::with_capacity(count);
+        for number in 0..count {
+            let mut worker = Worker {
+                location: location.clone(),
+                connection: Some(Connection::open(location)?),
+                keys: KeyBlock::default(),
+                shared: Arc::clone(&shared),
+                executor: Arc::clone(&executor),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("writer-{number}"))
+                .spawn(move || worker.run())
+                .map_err(|error| StoreError::Setup(format!("no writer thread: {error}")))?;
+            threads.push(thread);
+        }
+        Ok(Writer { shared, threads: Mutex::new(threads) })
+    }
+
+    /// Runs one operation; resolves after its commit.
+    pub async fn execute(&self, operation: O) -> StoreResult<O::Outcome> {
+        let (answer, outcome) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.closed {
+                return Err(StoreError::Closed);
+            }
+            queue.waiting.push_back(Waiting { operation, answer });
+        }
+        self.shared.bell.notify_one();
+        outcome.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Commits and operations so far.
+    pub fn counts(&self) -> (u64, u64) {
+        (
+            self.shared.commits.load(Ordering::Relaxed),
+            self.shared.operations.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Takes no more operations, runs what is waiting and ends the threads.
+    pub fn close(&self) {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.bell.notify_all();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<O: Operation> Drop for Writer<O> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct Worker<O: Operation> {
+    location: Location,
+    connection: Option<Connection>,
+    keys: KeyBlock,
+    shared: Arc<Shared<O>>,
+    executor: Arc<Executor<O>>,
+}
+
+impl<O: Operation> Worker<O> {
+    fn run(&mut self) {
+        while let Some(batch) = self.take() {
+            self.commit(batch);
+        }
+    }
+
+    /// Waits for work; `None` when closed and nothing is left.
+    fn take(&self) -> Option<Vec<Waiting<O>>> {
+        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if !queue.waiting.is_empty() {
+                return Some(select(&mut queue.waiting));
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self.shared.bell.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Waiting<O>>) {
+        let operations: Vec<&O> = batch.iter().map(|waiting| &waiting.operation).collect();
+        match self.attempt(&operations, Run::First) {
+            Ok(outcomes) => {
+                for (waiting, outcome) in batch.into_iter().zip(outcomes) {
+                    let _ = waiting.answer.send(Ok(outcome));
+                }
+            }
+            Err(Failed { error, ambiguous }) if batch.len() == 1 && !ambiguous => {
+                for waiting in batch {
+                    if !error.is_passing() {
+                        tracing::error!(error = &error as &dyn std::error::Error, "write failed");
+                    }
+                    return drop(waiting.answer.send(Err(error)));
+                }
+            }
+            Err(Failed { error, ambiguous }) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    operations = batch.len(),
+                    "a batch was undone; running its operations one by one"
+                );
+                let run = if ambiguous { Run::Repeated } else { Run::First };
+                for waiting in batch {
+                    let outcome = self.attempt(&[&waiting.operation], run);
+                    if let Err(Failed { error, .. }) = &outcome
+                        && !error.is_passing()
+                    {
+                        tracing::error!(error = error as &dyn std::error::Error, "write failed");
+                    }
+                    let outcome = outcome
+                        .map_err(|failed| failed.error)
+                        .and_then(|outcomes| outcomes.into_iter().next().ok_or(StoreError::Closed));
+                    let _ = waiting.answer.send(outcome);
+                }
+            }
+        }
+    }
+
+    /// One transaction over `operations`.
+    fn attempt(&mut self, operations: &[&O], run: Run) -> Result<Vec<O::Outcome>, Failed> {
+        self.connect()?;
+        let Worker { connection: Some(connection), keys, executor, .. } = self else {
+            return Err(Failed { error: StoreError::Closed, ambiguous: false });
+        };
+        let before = |error| Failed { error, ambiguous: false };
+        let outcomes = connection.begin().and_then(|()| {
+            let mut transaction = Transaction { connection, keys };
+            // A defect in one operation must not take the writer, and with it the server, along.
+            let run = AssertUnwindSafe(|| executor(&mut transaction, operations, run));
+            std::panic::catch_unwind(run)
+                .unwrap_or_else(|_| Err(StoreError::Corrupt("an operation panicked".to_owned())))
+        });
+        match outcomes {
+            Ok(outcomes) => match connection.commit() {
+                Ok(()) => {
+                    self.keys.provisional = false;
+                    self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                    self.shared.operations.fetch_add(operations.len() as u64, Ordering::Relaxed);
+                    (self.shared.observe_batch)(operations.len());
+                    Ok(outcomes)
+                }
+                Err(error) => {
+                    let ambiguous = matches!(error, StoreError::Unavailable(_));
+                    self.mend(&error);
+                    Err(Failed { error, ambiguous })
+                }
+            },
+            Err(error) => {
+                self.mend(&error);
+                Err(before(error))
+            }
+        }
+    }
+
+    /// After an error: undo, and drop a connection that no longer answers.
+    fn mend(&mut self, error: &StoreError) {
+        if self.keys.provisional {
+            self.keys = KeyBlock::default();
+        }
+        if let Some(connection) = &mut self.connection {
+            connection.rollback();
+            if matches!(error, StoreError::Unavailable(_)) || connection.ping().is_err() {
+                self.connection = None;
+            }
+        }
+    }
+
+    fn connect(&mut self) -> Result<(), Failed> {
+        if self.connection.is_none() {
+            let opened = Connection::open(&self.location)
+                .map_err(|error| Failed { error, ambiguous: false })?;
+            self.connection = Some(opened);
+        }
+        Ok(())
+    }
+}
+
+struct Failed {
+    error: StoreError,
+    /// The commit was sent and got no answer.
+    ambiguous: bool,
+}
+
+/// Takes from the front what may share a transaction; the rest keeps its order.
+fn select<O: Operation>(waiting: &mut VecDeque<Waiting<O>>) -> Vec<Waiting<O>> {
+    let mut taken: HashSet<u64> = HashSet::new();
+    let mut batch = Vec::new();
+    let mut left = VecDeque::new();
+    let mut weight = 0;
+    while let Some(next) = waiting.pop_front() {
+        let mut subjects = Vec::new();
+        next.operation.subjects(&mut |subject| subjects.push(subject));
+        // A skipped operation still bars its subjects, so that two for one subject keep order.
+        let free = subjects.iter().all(|subject| !taken.contains(subject));
+        taken.extend(subjects);
+        if free {
+            weight += next.operation.weight();
+            batch.push(next);
+        } else {
+            left.push_back(next);
+        }
+        if batch.len() >= LARGEST_BATCH || weight >= HEAVIEST_BATCH {
+            break;
+        }
+    }
+    left.append(waiting);
+    *waiting = left;
+    batch
+}

@@ -1,0 +1,5 @@
+//! The one integration binary: every test runs on SQLite and on Postgres where state is involved.
+
+mod architecture;
+mod engine;
+mod support;

@@ -1,0 +1,168 @@
+//! A database for each test, on both backends.
+//!
+//! SQLite gets a file in a folder of its own; Postgres a database of its own in the cluster that
+//! `./test` started. Both are empty: migrating is the product's business.
+
+use std::path::Path;
+use std::time::Duration;
+
+pub use ringback::store::Backend;
+use ringback::store::{Connection, Location};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::machine::environment;
+use super::wait;
+
+/// Both, in the order tests run on them.
+pub const BACKENDS: [Backend; 2] = [Backend::Sqlite, Backend::Postgres];
+
+/// An empty database that is gone when this is dropped.
+pub struct Database {
+    backend: Backend,
+    url: String,
+    folder: TempDir,
+    /// What to drop, and the URL to do it from.
+    on_server: Option<OnServer>,
+}
+
+struct OnServer {
+    cluster_url: String,
+    name: String,
+}
+
+impl Database {
+    /// A new database of that kind.
+    pub fn fresh(backend: Backend) -> Database {
+        match backend {
+            Backend::Sqlite => {
+                let folder = new_folder();
+                let url = format!("sqlite://{}", folder.path().join("ringback.db").display());
+                Database { backend, url, folder, on_server: None }
+            }
+            Backend::Postgres => Database::fresh_in(&environment("RINGBACK_TEST_POSTGRES")),
+        }
+    }
+
+    /// A new database in the Postgres cluster at `cluster_url`.
+    pub fn fresh_in(cluster_url: &str) -> Database {
+        let name = format!("test_{}", Uuid::now_v7().simple());
+        administer(cluster_url, &format!("CREATE DATABASE {name}"))
+            .unwrap_or_else(|error| panic!("cannot create a database in {cluster_url}: {error}"));
+        let mut url = url::Url::parse(cluster_url).expect("a URL");
+        url.set_path(&name);
+        let on_server = Some(OnServer { cluster_url: cluster_url.to_owned(), name });
+        Database { backend: Backend::Postgres, url: url.into(), folder: new_folder(), on_server }
+    }
+
+    /// What `--database` takes.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Which kind it is.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// A folder that lives as long as the database, for `--data-dir` and whatever else.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A connection for looking at rows behind the product's back.
+    pub fn connect(&self) -> Connection {
+        let location = Location::parse(&self.url).expect("a location");
+        Connection::open(&location)
+            .unwrap_or_else(|error| panic!("cannot open {}: {error}", self.url))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Some(OnServer { cluster_url, name }) = &self.on_server {
+            // FORCE, because servers that were killed may still look connected.
+            let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+            if let Err(error) = administer(cluster_url, &sql) {
+                // The cluster may be gone on purpose, and the test may be panicking already.
+                eprintln!("the database {name} stays behind: {error}");
+            }
+        }
+    }
+}
+
+fn new_folder() -> TempDir {
+    tempfile::Builder::new().prefix("ringback-database-").tempdir().expect("a temporary folder")
+}
+
+/// Runs one statement outside the database it is about.
+fn administer(cluster_url: &str, sql: &str) -> Result<(), String> {
+    let location = Location::parse(cluster_url).map_err(|error| error.to_string())?;
+    let connect = || match Connection::open(&location).map_err(|error| format!("{error:?}")) {
+        // Other tests hold all connections just now.
+        Err(error) if error.contains("too many clients") || error.contains("reserved") => None,
+        result => Some(result),
+    };
+    let mut connection = wait::within(Duration::from_secs(30), connect)
+        .unwrap_or_else(|| Err("no free connection within 30 s".to_owned()))?;
+    let mut run = |sql: &str| connection.batch(sql).map_err(|error| format!("{error:?}"));
+    run("SET lock_timeout = 0")?;
+    run(sql)
+}
+
+/// Runs a check on both backends, one after the other.
+pub fn each_backend(check: impl Fn(Database)) {
+    for backend in BACKENDS {
+        eprintln!("on {backend:?}");
+        check(Database::fresh(backend));
+    }
+}
+
+/// Runs async code the way the server does: on several threads, with timers and sockets.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().expect("a runtime").block_on(work)
+}
+
+/// Makes two tests, `NAME::sqlite` and `NAME::postgres`, of the function that follows:
+///
+/// ```ignore
+/// on_both!(a_late_worker_changes_nothing);
+/// fn a_late_worker_changes_nothing(database: Database) { … }
+///
+/// on_both!(async a_stop_races_with_a_completion);
+/// async fn a_stop_races_with_a_completion(database: Database) { … }
+/// ```
+macro_rules! on_both {
+    (async $name:ident) => {
+        mod $name {
+            use $crate::support::database::{Backend, Database, block_on};
+
+            #[test]
+            fn sqlite() {
+                block_on(super::$name(Database::fresh(Backend::Sqlite)));
+            }
+
+            #[test]
+            fn postgres() {
+                block_on(super::$name(Database::fresh(Backend::Postgres)));
+            }
+        }
+    };
+    ($name:ident) => {
+        mod $name {
+            use $crate::support::database::{Backend, Database};
+
+            #[test]
+            fn sqlite() {
+                super::$name(Database::fresh(Backend::Sqlite));
+            }
+
+            #[test]
+            fn postgres() {
+                super::$name(Database::fresh(Backend::Postgres));
+            }
+        }
+    };
+}
+pub(crate) use on_both;
