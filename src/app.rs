@@ -31,6 +31,8 @@ const BEAT_PERIOD: Duration = Duration::from_secs(2);
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How often retention runs.
 const RETENTION_PERIOD: Duration = Duration::from_secs(60);
+/// How often bytes without an owner are looked for.
+const ORPHAN_PERIOD: Duration = Duration::from_secs(6 * 60 * 60);
 /// Bytes that no transaction claimed are orphans after this time.
 const ORPHAN_AGE_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 /// Superseded versions are kept this long for requests that are just reading them.
@@ -125,8 +127,8 @@ impl App {
             .context("opening the database")??;
         let database = store.location().shown();
         let backend = store.location().backend;
-        let listener = listen(config.listen)
-            .with_context(|| format!("cannot listen on {}", config.listen))?;
+        let listener =
+            listen(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let public_url = config
             .public_url
@@ -290,7 +292,7 @@ fn work_folder(config: &Config, backend: Backend) -> anyhow::Result<std::path::P
     if backend == Backend::Sqlite && parent.exists() {
         std::fs::remove_dir_all(&parent)?;
     }
-    let folder = parent.join(uuid::Uuid::now_v7().simple().to_string());
+    let folder = parent.join(crate::ids::new_id().simple().to_string());
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(folder)
@@ -421,8 +423,14 @@ impl Keeper {
 
     /// Purges what is old enough, in bounded batches with a breath between them.
     async fn retain(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        let mut swept: Option<Instant> = None;
         while !*shutdown.borrow() {
-            if let Err(error) = self.retain_once(&shutdown).await {
+            let mut result = self.retain_once(&shutdown).await;
+            if result.is_ok() && swept.is_none_or(|at| at.elapsed() > ORPHAN_PERIOD) {
+                swept = Some(Instant::now());
+                result = self.sweep_orphans(self.engine.now()).await;
+            }
+            if let Err(error) = result {
                 let error: &dyn std::error::Error = error.as_ref();
                 tracing::error!(error, "retention failed");
             }
@@ -437,13 +445,13 @@ impl Keeper {
         let now = self.engine.now();
         let before = now.plus_millis(-self.retention_millis);
         let mut purged = 0;
-        for jobs in [true, false] {
+        for kind in ["jobs", "groups", "files"] {
             let mut cursor = 0;
             while !*shutdown.borrow() {
-                let (count, next) = if jobs {
-                    self.engine.purge_jobs(before, cursor).await?
-                } else {
-                    self.engine.purge_groups(before, cursor).await?
+                let (count, next) = match kind {
+                    "jobs" => self.engine.purge_jobs(before, cursor).await?,
+                    "groups" => self.engine.purge_groups(before, cursor).await?,
+                    _ => self.engine.purge_files(before, cursor).await?,
                 };
                 purged += count;
                 let Some(next) = next else { break };
@@ -457,12 +465,11 @@ impl Keeper {
         // A callback is touched at most a day before its last use.
         let callbacks = before.plus_millis(-2 * 24 * 60 * 60 * 1_000);
         self.engine.purge_leftovers(callbacks).await?;
-        self.sweep_bytes(now).await
+        self.sweep_superseded(now).await
     }
 
-    /// Removes bytes that nothing points to any more.
-    async fn sweep_bytes(&self, now: Timestamp) -> anyhow::Result<()> {
-        use futures_util::StreamExt;
+    /// Removes bytes of versions that were replaced or deleted and that no live job reads.
+    async fn sweep_superseded(&self, now: Timestamp) -> anyhow::Result<()> {
         let blobs = &self.state.blobs;
         let unread = self.engine.unread_versions(now.plus_millis(-SUPERSEDED_AGE_MILLIS)).await?;
         for version in &unread {
@@ -471,6 +478,13 @@ impl Keeper {
         if !unread.is_empty() {
             self.engine.forget_versions(unread).await?;
         }
+        Ok(())
+    }
+
+    /// Removes bytes that were staged and never published. Lists all bytes, so it is done rarely.
+    async fn sweep_orphans(&self, now: Timestamp) -> anyhow::Result<()> {
+        use futures_util::StreamExt;
+        let blobs = &self.state.blobs;
         let cutoff = now.plus_millis(-ORPHAN_AGE_MILLIS).to_datetime();
         blobs.remove_unfinished(cutoff).await?;
         let mut old = blobs.list_older_than(cutoff).chunks(500);

@@ -1,7 +1,7 @@
 //! The only reader of the time.
 //!
 //! Everything that decides by time asks a `Clock`, so tests can move it both ways. Must not know
-//! who asks. Times are cut to microseconds, which both databases keep exactly.
+//! who asks. Times are cut to milliseconds, so that rows and events tell the same instant.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -33,7 +33,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
-            Source::System => Timestamp(chrono::Utc::now().timestamp_micros()),
+            Source::System => chrono::Utc::now().into(),
             Source::Manual(micros) => Timestamp(micros.load(Ordering::SeqCst)),
         }
     }

@@ -242,9 +242,9 @@ impl Config {
 
     /// The database's URL.
     pub fn database_url(&self) -> String {
-        self.database.clone().unwrap_or_else(|| {
-            format!("sqlite://{}", self.data_dir.join("ringback.db").display())
-        })
+        self.database
+            .clone()
+            .unwrap_or_else(|| format!("sqlite://{}", self.data_dir.join("ringback.db").display()))
     }
 
     /// The master key: given, or kept in the data folder; created there, readable by its owner
@@ -262,9 +262,8 @@ impl Config {
             return Ok(key);
         }
         let text = std::fs::read_to_string(&path).map_err(|error| failed("read", error))?;
-        parse_key(text.trim()).ok_or_else(|| {
-            ConfigError(format!("{} does not hold 64 hex digits", path.display()))
-        })
+        parse_key(text.trim())
+            .ok_or_else(|| ConfigError(format!("{} does not hold 64 hex digits", path.display())))
     }
 }
 
@@ -274,10 +273,7 @@ fn parse_key(text: &str) -> Option<[u8; 32]> {
 
 /// Creates the key file; `None` when there is one already. The name appears only once the
 /// content is on disk, so that no process ever reads half a key.
-fn create_key(
-    path: &Path,
-    random: impl FnOnce() -> [u8; 32],
-) -> std::io::Result<Option<[u8; 32]>> {
+fn create_key(path: &Path, random: impl FnOnce() -> [u8; 32]) -> std::io::Result<Option<[u8; 32]>> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     if path.exists() {

@@ -130,8 +130,7 @@ impl Default for Metrics {
 impl Metrics {
     /// An answered request; `route` is the pattern, never the path.
     pub fn observe_http(&self, method: &str, route: &str, status: u16, time: Duration) {
-        let labels =
-            HttpLabels { method: method.to_owned(), route: route.to_owned(), status };
+        let labels = HttpLabels { method: method.to_owned(), route: route.to_owned(), status };
         self.http_seconds.get_or_create(&labels).observe(time.as_secs_f64());
     }
 
@@ -158,8 +157,7 @@ impl Metrics {
         self.queue_jobs.clear();
         self.queue_oldest.clear();
         for depth in queues {
-            let labels =
-                QueueLabels { queue: depth.queue.clone(), phase: depth.phase.to_owned() };
+            let labels = QueueLabels { queue: depth.queue.clone(), phase: depth.phase.to_owned() };
             self.queue_jobs.get_or_create(&labels).set(depth.jobs);
             self.queue_oldest.get_or_create(&labels).set(depth.oldest_seconds);
         }

@@ -119,8 +119,7 @@ async fn execute(engine: &Engine, command: Command) -> anyhow::Result<()> {
         Command::Create { name, scopes, expires_at, rate, json } => {
             let scopes = parse_scopes(&scopes).map_err(anyhow::Error::msg)?;
             let expires_at = parse_time(expires_at.as_deref())?;
-            let new =
-                engine.create_application(&name, &scopes, expires_at, rate.pair()?).await?;
+            let new = engine.create_application(&name, &scopes, expires_at, rate.pair()?).await?;
             if json {
                 let object = json!({
                     "id": new.id,
@@ -219,9 +218,11 @@ async fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
         let text = |name: &str| object.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
         let disabled = object.get("disabled").and_then(serde_json::Value::as_bool) == Some(true);
         println!("{}  {}{}", text("id"), text("name"), if disabled { "  (disabled)" } else { "" });
-        for credential in object.get("credentials").and_then(|v| v.as_array()).into_iter().flatten() {
-            let text =
-                |name: &str| credential.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
+        for credential in object.get("credentials").and_then(|v| v.as_array()).into_iter().flatten()
+        {
+            let text = |name: &str| {
+                credential.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned()
+            };
             println!(
                 "    {:<14}  made {}  last used {}  expires {}",
                 text("kind"),

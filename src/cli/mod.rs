@@ -2,6 +2,7 @@
 //!
 //! Errors end up here: one line for people, with its causes, and an exit code.
 
+mod api;
 mod apps;
 pub mod bench;
 mod demo;

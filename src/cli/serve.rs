@@ -23,7 +23,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     println!("ringback {} listens on http://{}", env!("CARGO_PKG_VERSION"), app.address());
     println!("database: {}", app.database());
     println!("public URL: {} (API document at /docs)", app.public_url());
-    let shown = if database.is_some() { format!(" --database {}", app.database()) } else { String::new() };
+    let shown =
+        if database.is_some() { format!(" --database {}", app.database()) } else { String::new() };
     println!("create an application: ringback apps create NAME --data-dir {data_dir}{shown}");
     tokio::select! {
         _ = terminate.recv() => {}

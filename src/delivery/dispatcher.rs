@@ -171,6 +171,7 @@ impl Dispatcher {
             "delivery",
             delivery_id = %delivery.id,
             request_id = %delivery.request_id,
+            job_id = delivery.job_id.map(tracing::field::display),
             attempt = delivery.attempt
         );
         let dispatcher = Arc::clone(self);
@@ -262,8 +263,7 @@ impl Dispatcher {
             delivery.previous_failure.as_deref().map(|reason| PreviousFailure { reason });
         let receiver = &delivery.receiver;
         let mut headers = receiver.headers.clone();
-        let own =
-            receiver.format.headers(&attempt, &secrets, &delivery.body, previous.as_ref());
+        let own = receiver.format.headers(&attempt, &secrets, &delivery.body, previous.as_ref());
         headers.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())));
         Ok(Outgoing {
             method: Method::POST,

@@ -18,7 +18,8 @@ use crate::ids::Timestamp;
 
 /// The token bucket of one lane.
 pub(super) struct Bucket {
-    limiter: RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>,
+    limiter:
+        RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<std::time::Instant>>,
     clock: MonotonicClock,
     limit: RateLimit,
 }
@@ -92,13 +93,7 @@ fn shard_of(lane: i64) -> usize {
 impl Lanes {
     pub(super) fn new(default_cap: usize, default_rate: Option<RateLimit>) -> Lanes {
         let shards = vec![None; usize::try_from(SHARDS).unwrap_or(64)];
-        Lanes {
-            lanes: HashMap::new(),
-            dirty: HashSet::new(),
-            shards,
-            default_cap,
-            default_rate,
-        }
+        Lanes { lanes: HashMap::new(), dirty: HashSet::new(), shards, default_cap, default_rate }
     }
 
     /// Which shards are ours from now on. Lanes of lost shards are forgotten but for what is

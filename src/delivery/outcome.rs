@@ -1,10 +1,10 @@
 //! What an answer or a failure means: the attempt's record and what follows. Pure.
 
 use crate::egress::{Answer, SendError};
+use crate::engine::{ClosedAttempt, delivery_status};
 use crate::engine::{Next, OwedDelivery};
 use crate::formats::{Schedule, Verdict};
 use crate::ids::Timestamp;
-use crate::engine::{ClosedAttempt, delivery_status};
 
 /// Characters of a response that are kept with its attempt.
 const KEPT_BODY: usize = 4_096;
@@ -67,12 +67,8 @@ pub(super) fn judge(
             closed.outcome = "refused";
             give_up(delivery_status::REFUSED, failure.clone(), false)
         }
-        Verdict::Final { reason } => {
-            give_up(delivery_status::EXHAUSTED, reason.to_owned(), false)
-        }
-        Verdict::Disable => {
-            give_up(delivery_status::EXHAUSTED, "receiver_gone".to_owned(), true)
-        }
+        Verdict::Final { reason } => give_up(delivery_status::EXHAUSTED, reason.to_owned(), false),
+        Verdict::Disable => give_up(delivery_status::EXHAUSTED, "receiver_gone".to_owned(), true),
     };
     if closed.error_code.is_none() {
         closed.error_code = Some(failure.clone());
@@ -109,9 +105,7 @@ fn secrets_of(delivery: &OwedDelivery) -> Vec<&str> {
 }
 
 fn record_answer(closed: &mut ClosedAttempt, answer: &Answer, secrets: &[&str]) {
-    let hide = |text: String| {
-        secrets.iter().fold(text, |text, secret| text.replace(secret, "***"))
-    };
+    let hide = |text: String| secrets.iter().fold(text, |text, secret| text.replace(secret, "***"));
     let body = String::from_utf8_lossy(&answer.body).into_owned();
     closed.response_status = Some(i64::from(answer.status));
     closed.response_body = Some(text(&hide(body), KEPT_BODY));

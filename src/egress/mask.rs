@@ -22,9 +22,10 @@ const HARMLESS: &[&str] = &[
 /// The text with user name, password and the values of parameters that look like credentials
 /// replaced by `***`. Masking twice changes nothing more.
 pub fn mask_url_credentials(text: &str) -> String {
-    let (before, fragment) = split_before(text, '#');
+    let (mut masked, rest) = without_userinfo(text);
+    let (before, fragment) = split_before(rest, '#');
     let (place, query) = split_before(before, '?');
-    let mut masked = mask_userinfo(place);
+    masked.push_str(place);
     for part in [query, fragment] {
         if let Some(mark) = part.chars().next() {
             masked.push(mark);
@@ -39,41 +40,37 @@ fn split_before(text: &str, mark: char) -> (&str, &str) {
     text.split_at(text.find(mark).unwrap_or(text.len()))
 }
 
-/// Scheme, authority and path. Lenient as URL parsers are: any number of slashes of either kind.
-fn mask_userinfo(place: &str) -> String {
-    let Some((scheme, rest)) = place.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
-        return without_start(place, "");
+/// A masked beginning, and what follows it as it is. Lenient as URL parsers are: any number of
+/// slashes of either kind.
+fn without_userinfo(text: &str) -> (String, &str) {
+    let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
+        return after_last_at("", text);
     };
-    let start = rest.len() - rest.trim_start_matches(['/', '\\']).len();
+    let rest_start = text.len() - rest.trim_start_matches(['/', '\\']).len();
+    let slashes = rest_start > scheme.len() + 1;
     let web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    if start == 0 && !web {
+    if !slashes && !web {
         // `user:password@host` without a scheme.
-        return without_start(place, "");
+        return after_last_at("", text);
     }
-    let prefix = &place[..scheme.len() + 1 + start];
-    let rest = &rest[start..];
-    let (authority, _) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
-    let broken_port = authority
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| !port.ends_with(']') && !port.bytes().all(|b| b.is_ascii_digit()));
-    if authority.contains('@') || broken_port {
-        // With a broken port it is a password that holds a slash: `user:pass/word@host`.
-        return without_start(rest, prefix);
+    let (prefix, rest) = text.split_at(rest_start);
+    let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    if let Some(at) = authority.rfind('@') {
+        return (format!("{prefix}{MASK}@"), &rest[at + 1..]);
     }
-    place.to_owned()
+    // A port that is none is part of a password, such as that of `user:pass/word@host`.
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    if !port.ends_with(']') && !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return after_last_at(prefix, rest);
+    }
+    (String::new(), text)
 }
 
-/// `prefix***@` and what follows the last `@`; the text itself after the prefix when it has none.
-fn without_start(text: &str, prefix: &str) -> String {
-    match text.rsplit_once('@') {
-        // In a place with a proper authority a later `@` belongs to the path.
-        Some(_) if text.split(['/', '\\']).next().is_some_and(|first| first.contains('@')) => {
-            let end = text.find(['/', '\\']).unwrap_or(text.len());
-            let host = text[..end].rfind('@').map_or(end, |at| at + 1);
-            format!("{prefix}{MASK}@{}", &text[host..])
-        }
-        Some((_, host)) => format!("{prefix}{MASK}@{host}"),
-        None => format!("{prefix}{text}"),
+/// For what is no URL but may hold a password: everything before the last `@` goes.
+fn after_last_at<'a>(prefix: &str, text: &'a str) -> (String, &'a str) {
+    match text.rfind('@') {
+        Some(at) => (format!("{prefix}{MASK}@"), &text[at + 1..]),
+        None => (prefix.to_owned(), text),
     }
 }
 
@@ -179,6 +176,8 @@ mod tests {
             "user:marker@h",
             "marker@h/path",
             "https://u:marker/x@h/",
+            "https://u:marker?x@h/",
+            "u:#marker@h/",
             "ftp://u:marker@h/",
             "h\nttps://u:marker@h/",
             "https://u:marker@[::1]/",

@@ -136,7 +136,11 @@ fn key_row(application: Key, api_key: &str, scopes: &str, now: Timestamp) -> Cre
     }
 }
 
-fn secret_row(engine: &Engine, secret: &SigningSecret, now: Timestamp) -> EngineResult<CredentialRow> {
+fn secret_row(
+    engine: &Engine,
+    secret: &SigningSecret,
+    now: Timestamp,
+) -> EngineResult<CredentialRow> {
     let sealed = engine.core.sealer.seal(PLACE, secret.text().as_bytes()).map_err(sealing)?;
     Ok(CredentialRow {
         kind: kind::SIGNING_SECRET.to_owned(),
@@ -215,10 +219,7 @@ impl Engine {
                 found.len()
             )));
         }
-        found
-            .into_iter()
-            .next()
-            .ok_or_else(|| EngineError::not_found("application", id_or_name))
+        found.into_iter().next().ok_or_else(|| EngineError::not_found("application", id_or_name))
     }
 
     /// All applications with their credentials.

@@ -45,8 +45,7 @@ pub(super) fn apply(
     }
     let keys: Vec<Key> = applies.iter().map(|(_, apply)| apply.job).collect();
     let mut held = hold(transaction, &keys)?;
-    let receivers =
-        core.receivers(transaction, held.values().filter_map(|job| job.receiver))?;
+    let receivers = core.receivers(transaction, held.values().filter_map(|job| job.receiver))?;
     let mut changes = Changes::default();
     let mut group_lanes = Vec::new();
     let mut answers = Vec::new();
@@ -68,7 +67,17 @@ pub(super) fn apply(
         };
         let mut lanes = Vec::new();
         let receiver = job.receiver.and_then(|key| receivers.get(&key));
-        change(core, transaction, &mut job, transition, None, receiver, now, &mut changes, &mut lanes)?;
+        change(
+            core,
+            transaction,
+            &mut job,
+            transition,
+            None,
+            receiver,
+            now,
+            &mut changes,
+            &mut lanes,
+        )?;
         let queue = job.submission.queue.clone();
         answers.push((*place, Ok(Applied { id: job.id, state: job.state, queue, lanes })));
     }
@@ -78,7 +87,7 @@ pub(super) fn apply(
             applied.lanes.extend(group_lanes.iter().copied());
             applied
         });
-        answer(place, Outcome::Apply(result));
+        answer(place, Outcome::Apply(Box::new(result)));
     }
     Ok(())
 }

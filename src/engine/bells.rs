@@ -50,8 +50,7 @@ impl Bells {
 
     /// Tells those who wait for a job's end.
     pub fn ring_end(&self, job: Uuid) {
-        let waiting =
-            self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+        let waiting = self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
         if let Some(bell) = waiting {
             bell.notify_waiters();
         }

@@ -8,7 +8,7 @@ use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, decide};
 use crate::store::{StoreError, StoreResult, Transaction, files, jobs};
 
-/// Waiting jobs that one claim makes ready at most.
+/// Waiting jobs that are made ready in one transaction at most.
 const PROMOTED: i64 = 256;
 
 /// The place name under which secrets of specifications are sealed.
@@ -20,7 +20,6 @@ pub(super) fn claim(
     claim: &Claim,
     now: Timestamp,
 ) -> StoreResult<ClaimedBatch> {
-    promote(transaction, now)?;
     let mut keys: Vec<Key> = Vec::new();
     for (queue, room) in &claim.queues {
         let want = (*room).min(claim.limit.saturating_sub(keys.len()));
@@ -63,15 +62,14 @@ pub(super) fn claim(
     Ok(batch)
 }
 
-/// Makes waiting jobs ready whose time has come.
-fn promote(transaction: &mut Transaction<'_>, now: Timestamp) -> StoreResult<()> {
+/// Makes waiting jobs ready whose time has come; how many.
+pub(super) fn promote(transaction: &mut Transaction<'_>, now: Timestamp) -> StoreResult<usize> {
     let due = jobs::due(transaction, now.0, PROMOTED)?;
     let mut ready = Vec::with_capacity(due.len());
     for key in due {
         ready.push((key, transaction.key()?));
     }
-    jobs::make_ready(transaction, &ready)?;
-    Ok(())
+    jobs::make_ready(transaction, &ready)
 }
 
 fn opened_secrets(
@@ -84,10 +82,8 @@ fn opened_secrets(
     let mut opened = std::collections::HashMap::new();
     for (key, sealed) in files::load_sealed(transaction, &keys)? {
         let corrupt = |text: String| StoreError::Corrupt(format!("secrets of job {key}: {text}"));
-        let plain =
-            core.sealer.open(PLACE, &sealed).map_err(|error| corrupt(error.to_string()))?;
-        let value =
-            serde_json::from_slice(&plain).map_err(|error| corrupt(error.to_string()))?;
+        let plain = core.sealer.open(PLACE, &sealed).map_err(|error| corrupt(error.to_string()))?;
+        let value = serde_json::from_slice(&plain).map_err(|error| corrupt(error.to_string()))?;
         opened.insert(key, value);
     }
     Ok(opened)

@@ -1,13 +1,13 @@
 //! Runs a batch of operations in one transaction, kind by kind, so that each kind needs one
 //! statement a table however many operations there are.
 
+use super::apply::apply;
 use super::claim::claim;
 use super::core::Core;
 use super::error::EngineError;
 use super::operation::{Operation, Outcome};
 use super::record::{claim_deliveries, record};
 use super::submit::submit;
-use super::apply::apply;
 use crate::store::{Run, StoreError, StoreResult, Transaction};
 
 /// One answer an operation, in their order.

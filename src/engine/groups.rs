@@ -157,8 +157,7 @@ impl Engine {
                 let mut row = row.clone();
                 row.id = transaction.key()?;
                 crate::store::receivers::insert(transaction, &row)?;
-                let found =
-                    crate::store::receivers::find(transaction, application, &wanted)?;
+                let found = crate::store::receivers::find(transaction, application, &wanted)?;
                 if let Some(found) = &found {
                     crate::store::receivers::touch(transaction, found.id, now.0)?;
                 }
@@ -169,11 +168,8 @@ impl Engine {
             })
             .await?;
         let found = found.ok_or_else(super::confused)?;
-        let receiver = Arc::new(super::Receiver::open(
-            found,
-            &self.core.sealer,
-            &self.core.formats,
-        )?);
+        let receiver =
+            Arc::new(super::Receiver::open(found, &self.core.sealer, &self.core.formats)?);
         self.core.receivers.keep(digest, Arc::clone(&receiver));
         Ok(receiver)
     }

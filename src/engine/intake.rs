@@ -109,7 +109,9 @@ impl Engine {
         for (place, job) in jobs.into_iter().enumerate() {
             let draft = self.draft(caller, job, Some(group_id), now, request_id).await;
             drafts.push(draft.map_err(|error| match error {
-                EngineError::Invalid(text) => EngineError::Invalid(format!("jobs[{place}]: {text}")),
+                EngineError::Invalid(text) => {
+                    EngineError::Invalid(format!("jobs[{place}]: {text}"))
+                }
                 other => other,
             })?);
         }

@@ -167,6 +167,15 @@ impl Engine {
         self.purge("group", before, cursor).await
     }
 
+    /// The same for deleted files of which nothing is left.
+    pub async fn purge_files(
+        &self,
+        before: Timestamp,
+        cursor: Key,
+    ) -> EngineResult<(usize, Option<Key>)> {
+        self.purge("file", before, cursor).await
+    }
+
     async fn purge(
         &self,
         kind: &'static str,
@@ -177,7 +186,8 @@ impl Engine {
             .store
             .read(move |connection| match kind {
                 "job" => retention::jobs_after(connection, cursor, SWEEP_ROWS),
-                _ => retention::groups_after(connection, cursor, SWEEP_ROWS),
+                "group" => retention::groups_after(connection, cursor, SWEEP_ROWS),
+                _ => retention::files_after(connection, cursor, SWEEP_ROWS),
             })
             .await?;
         let next = page.last().filter(|last| last.created_at < before.0).map(|last| last.id);

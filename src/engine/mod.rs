@@ -103,11 +103,10 @@ impl Engine {
             receivers: receivers::ReceiverCache::default(),
         });
         let shared = Arc::clone(&core);
-        let executor = Arc::new(
-            move |transaction: &mut Transaction<'_>, operations: &[&Operation], run| {
+        let executor =
+            Arc::new(move |transaction: &mut Transaction<'_>, operations: &[&Operation], run| {
                 execute::execute(&shared, transaction, operations, run)
-            },
-        );
+            });
         let writer = Writer::start(parts.store.location(), executor, parts.observe_batch)?;
         let mut engine = Engine {
             core,
@@ -116,7 +115,7 @@ impl Engine {
             catalog: parts.catalog,
             bells: Bells::default(),
             node: 0,
-            node_name: format!("node-{}", uuid::Uuid::now_v7().simple()),
+            node_name: format!("node-{}", crate::ids::new_id().simple()),
         };
         engine.node = engine.custom(Vec::new(), |transaction, _, _| Ok(transaction.key()?)).await?;
         Ok(engine)
@@ -209,8 +208,14 @@ impl Engine {
 
     /// One command on one job.
     pub async fn apply(&self, job: Key, command: Command) -> EngineResult<Applied> {
-        self.apply_with(Apply { job, command, outputs: Vec::new(), render: None, application: None })
-            .await
+        self.apply_with(Apply {
+            job,
+            command,
+            outputs: Vec::new(),
+            render: None,
+            application: None,
+        })
+        .await
     }
 
     /// The end of good work: outputs are published in the same step, and `render` makes the
@@ -230,7 +235,7 @@ impl Engine {
     pub(self) async fn apply_with(&self, apply: Apply) -> EngineResult<Applied> {
         match self.writer.execute(Operation::Apply(apply)).await? {
             Outcome::Apply(result) => {
-                let applied = result?;
+                let applied = (*result)?;
                 self.bells.ring_lanes(&applied.lanes);
                 match applied.state.status {
                     status if status.is_final() => self.bells.ring_end(applied.id),
@@ -288,9 +293,21 @@ impl Engine {
         Ok(self.store.read(jobs::ready_queues).await?)
     }
 
-    /// When the next waiting job is due, found by looking.
-    pub async fn next_job_due(&self) -> EngineResult<Option<Timestamp>> {
-        Ok(self.store.read(jobs::next_due).await?.map(Timestamp))
+    /// Makes waiting jobs ready whose time has come, found by looking; when the next one is due.
+    pub async fn promote(&self) -> EngineResult<Option<Timestamp>> {
+        loop {
+            let next = self.store.read(jobs::next_due).await?.map(Timestamp);
+            if next.is_none_or(|due| due > self.now()) {
+                return Ok(next);
+            }
+            let subjects = vec![operation::subject("claim", 0)];
+            let promoted =
+                self.custom(subjects, |transaction, _, now| Ok(claim::promote(transaction, now)?));
+            if promoted.await? == 0 {
+                // Another node holds them just now.
+                return Ok(None);
+            }
+        }
     }
 
     /// Leases that this node holds, as the database has them.

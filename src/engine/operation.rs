@@ -41,7 +41,7 @@ pub enum Outcome {
     /// See [`Operation::Claim`].
     Claim(ClaimedBatch),
     /// See [`Operation::Apply`].
-    Apply(EngineResult<Applied>),
+    Apply(Box<EngineResult<Applied>>),
     /// See [`Operation::ClaimDeliveries`].
     ClaimDeliveries(Vec<OwedDelivery>),
     /// See [`Operation::Record`]: whether the lease still held.
@@ -224,6 +224,8 @@ pub struct OwedDelivery {
     pub lane: i64,
     /// Ties log lines together.
     pub request_id: String,
+    /// The job it is about, if it is about one: for log lines too.
+    pub job_id: Option<Uuid>,
 }
 
 /// What becomes of a delivery after an attempt.

@@ -144,8 +144,7 @@ impl Receiver {
         formats: &Formats,
     ) -> StoreResult<Receiver> {
         let corrupt = |text: String| StoreError::Corrupt(format!("receiver {}: {text}", row.id));
-        let opened =
-            sealer.open(PLACE, &row.sealed).map_err(|error| corrupt(error.to_string()))?;
+        let opened = sealer.open(PLACE, &row.sealed).map_err(|error| corrupt(error.to_string()))?;
         let sealed: SealedReceiver =
             serde_json::from_slice(&opened).map_err(|error| corrupt(error.to_string()))?;
         let format = formats.get(&row.format).map_err(|error| corrupt(error.to_string()))?;

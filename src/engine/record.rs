@@ -67,6 +67,7 @@ pub(super) fn claim_deliveries(
             body,
             lane: row.lane,
             request_id: row.request_id,
+            job_id: row.job_id.as_deref().map(read_id).transpose()?,
         });
     }
     deliveries::update_live(transaction, &changes)?;
@@ -91,9 +92,8 @@ pub(super) fn record(
     let mut ended = Vec::new();
     let mut closed = Vec::new();
     for (place, record) in records {
-        let lease = held
-            .get(&record.delivery)
-            .filter(|row| row.phase == 1 && row.token == record.token);
+        let lease =
+            held.get(&record.delivery).filter(|row| row.phase == 1 && row.token == record.token);
         let Some(row) = lease else {
             answer(*place, Outcome::Record(false));
             continue;
@@ -145,11 +145,7 @@ fn rest(
     reason: &str,
     now: Timestamp,
 ) -> StoreResult<Vec<Ended>> {
-    let rows = deliveries::of_subject_and_receiver(
-        transaction,
-        record.subject,
-        ended.receiver_id,
-    )?;
+    let rows = deliveries::of_subject_and_receiver(transaction, record.subject, ended.receiver_id)?;
     Ok(rows
         .iter()
         .filter(|row| row.id != ended.id && row.phase == 0)

@@ -112,7 +112,12 @@ impl StoredJob {
     }
 
     /// The live row of a job that goes on.
-    pub fn live_change(&self, node: Option<Key>, ready_sequence: i64, now: Timestamp) -> LiveChange {
+    pub fn live_change(
+        &self,
+        node: Option<Key>,
+        ready_sequence: i64,
+        now: Timestamp,
+    ) -> LiveChange {
         let state = &self.state;
         let phase = match state.status {
             Status::Pending if state.run_at <= now => phase::READY,

@@ -63,11 +63,7 @@ enum Admission {
 }
 
 /// Everything that may refuse, before anything of the jobs is written.
-fn admit(
-    transaction: &mut Transaction<'_>,
-    submit: &Submit,
-    run: Run,
-) -> EngineResult<Admission> {
+fn admit(transaction: &mut Transaction<'_>, submit: &Submit, run: Run) -> EngineResult<Admission> {
     let done = Admission::Replay(Submitted::New { queues: Vec::new(), lanes: Vec::new() });
     if run == Run::Repeated
         && let Some(draft) = submit.drafts.first()
@@ -129,10 +125,7 @@ fn new_group(
 }
 
 /// Takes the idempotency key; a replay when it was used for the same request.
-fn take_key(
-    transaction: &mut Transaction<'_>,
-    submit: &Submit,
-) -> EngineResult<Option<Submitted>> {
+fn take_key(transaction: &mut Transaction<'_>, submit: &Submit) -> EngineResult<Option<Submitted>> {
     let Some(idempotency) = &submit.idempotency else { return Ok(None) };
     let (kind, id) = match (&submit.group, submit.drafts.first()) {
         (GroupChoice::Sealed { id, .. }, _) => ("group", *id),
@@ -268,8 +261,8 @@ pub(super) fn newborn(
     at: Timestamp,
 ) -> StoreResult<StoredJob> {
     let created = JobEvent::Created(Box::new(submission));
-    let state = fold([(&created, at)])
-        .ok_or_else(|| StoreError::Corrupt("no first event".to_owned()))?;
+    let state =
+        fold([(&created, at)]).ok_or_else(|| StoreError::Corrupt("no first event".to_owned()))?;
     let JobEvent::Created(submission) = created else {
         return Err(StoreError::Corrupt("no first event".to_owned()));
     };

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::stored::{StoredJob, json_null, read_id};
 use crate::ids::Timestamp;
 use crate::lifecycle::{Failure, GroupTally, JobResult, Submission};
-use crate::store::groups::GroupRow;
 use crate::store::StoreResult;
+use crate::store::groups::GroupRow;
 
 /// A job as the API shows it.
 #[derive(Serialize)]

@@ -18,12 +18,11 @@ const LONGEST_SECONDS: f64 = 3_600.0;
 fn duration(specification: &Value) -> Result<f64, String> {
     match specification.get("durationSeconds") {
         None | Some(Value::Null) => Ok(0.0),
-        Some(value) => value
-            .as_f64()
-            .filter(|seconds| (0.0..=LONGEST_SECONDS).contains(seconds))
-            .ok_or_else(|| {
-                format!("specification.durationSeconds {value} is not allowed: 0 to 3600")
-            }),
+        Some(value) => {
+            value.as_f64().filter(|seconds| (0.0..=LONGEST_SECONDS).contains(seconds)).ok_or_else(
+                || format!("specification.durationSeconds {value} is not allowed: 0 to 3600"),
+            )
+        }
     }
 }
 

@@ -13,10 +13,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::context::{Context, Ending, Progress, Services, Stop};
 use super::Handler;
+use super::context::{Context, Ending, Progress, Services, Stop};
 use crate::engine::{Applied, ClaimedJob, EngineError, EngineResult};
-use crate::ids::Key;
+use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, Failure, Status, retry_delay_millis};
 use crate::telemetry::Metrics;
 
@@ -105,11 +105,13 @@ impl Runner {
         self.busy.load(Ordering::SeqCst)
     }
 
-    /// Looks for queues with ready jobs, for work that no bell told of.
-    pub async fn look(&self) -> EngineResult<()> {
+    /// Looks for work that no bell told of: jobs whose time has come, queues with ready jobs. When
+    /// the next waiting job is due.
+    pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
+        let next = self.services.engine.promote().await?;
         let found = self.services.engine.ready_queues().await?;
         self.note_queues(found);
-        Ok(())
+        Ok(next)
     }
 
     fn note_queues(&self, found: impl IntoIterator<Item = String>) {
@@ -356,7 +358,10 @@ impl Runner {
         {
             running.lost.store(true, Ordering::SeqCst);
             running.stop.send_replace(true);
-            tracing::warn!(job_key = key, "the lease of a running job is lost; its work is dropped");
+            tracing::warn!(
+                job_key = key,
+                "the lease of a running job is lost; its work is dropped"
+            );
         }
     }
 
@@ -431,26 +436,30 @@ impl Runner {
     /// Loops until `shutdown` says so. `beat` is called on every turn.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
         let mut last_look = Instant::now() - LOOK_PERIOD;
+        let mut next_due: Option<Timestamp> = None;
         while !*shutdown.borrow() {
             beat();
             let engine = Arc::clone(&self.services.engine);
             let rung = engine.bells.jobs.notified();
             tokio::pin!(rung);
             rung.as_mut().enable();
-            if last_look.elapsed() >= LOOK_PERIOD {
+            let due = next_due.is_some_and(|due| due <= engine.now());
+            if due || last_look.elapsed() >= LOOK_PERIOD {
                 last_look = Instant::now();
-                if let Err(error) = self.look().await {
-                    complain("looking for jobs", &error);
+                match self.look().await {
+                    Ok(next) => next_due = next,
+                    Err(error) => complain("looking for jobs", &error),
                 }
             }
-            let wait = match self.step().await {
+            match self.step().await {
                 Ok(Step::Started(_)) => continue,
-                Ok(Step::Idle | Step::Full) => LOOK_PERIOD,
-                Err(error) => {
-                    complain("claiming jobs", &error);
-                    LOOK_PERIOD
-                }
-            };
+                Ok(Step::Idle | Step::Full) => {}
+                Err(error) => complain("claiming jobs", &error),
+            }
+            // Clocks may jump, so the wait for a known time is bounded by the look.
+            let wait = next_due
+                .and_then(|due| u64::try_from(due.millis_since(engine.now()).max(1)).ok())
+                .map_or(LOOK_PERIOD, |millis| Duration::from_millis(millis).min(LOOK_PERIOD));
             tokio::select! {
                 () = rung => {}
                 () = tokio::time::sleep(wait) => {}
@@ -460,7 +469,11 @@ impl Runner {
     }
 
     /// Watches leases until `shutdown`.
-    pub async fn watch_leases(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+    pub async fn watch_leases(
+        self: Arc<Self>,
+        mut shutdown: watch::Receiver<bool>,
+        beat: impl Fn(),
+    ) {
         while !*shutdown.borrow() {
             beat();
             if let Err(error) = self.check_leases().await {

@@ -73,10 +73,7 @@ pub async fn metrics(state: Data<State>) -> HttpResponse {
     }
     drop(last);
     HttpResponse::Ok()
-        .insert_header((
-            CONTENT_TYPE,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        ))
+        .insert_header((CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
         .body(state.metrics.render())
 }
 

@@ -55,11 +55,8 @@ struct Bucket {
 impl Bucket {
     fn new(rate: Rate) -> Bucket {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        let policy = format!(
-            r#""application";q={};w={}"#,
-            rate.burst,
-            rate.seconds_for(rate.burst.get())
-        );
+        let policy =
+            format!(r#""application";q={};w={}"#, rate.burst, rate.seconds_for(rate.burst.get()));
         Bucket {
             rate,
             policy: HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("")),

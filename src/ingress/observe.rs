@@ -11,6 +11,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
 use tokio::time::Instant;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use super::problem::Problem;
 use super::state::{Admitted, State};
@@ -23,6 +24,20 @@ const METHODS: &[&str] =
 /// Ties an answer to log lines, and a job to the request that made it.
 #[derive(Clone)]
 struct RequestId(String);
+
+/// The job that a request made.
+struct MadeJob(Uuid);
+
+/// Says which job a request made, for its log line.
+pub fn made_job(request: &HttpRequest, id: Uuid) {
+    request.extensions_mut().insert(MadeJob(id));
+}
+
+/// The job that a request made or else named in its path.
+fn job_of(request: &HttpRequest) -> Option<Uuid> {
+    let made = request.extensions().get::<MadeJob>().map(|made| made.0);
+    made.or_else(|| crate::ids::parse_id(request.match_info().get("jobId")?))
+}
 
 /// The id of a request that came through [`observe`].
 pub fn request_id(request: &HttpRequest) -> String {
@@ -72,6 +87,7 @@ pub async fn observe(
         status,
         milliseconds = elapsed.as_micros() as f64 / 1_000.0,
         application = admitted.map(|admitted| tracing::field::display(admitted.application)),
+        job_id = job_of(response.request()).map(tracing::field::display),
         "request"
     );
     Ok(response)

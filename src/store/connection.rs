@@ -37,7 +37,9 @@ impl Location {
     pub fn parse(url: &str) -> Result<Location, StoreError> {
         if let Some(path) = url.strip_prefix("sqlite://") {
             if path.is_empty() {
-                return Err(StoreError::Setup("sqlite:// needs a path: sqlite://ringback.db".into()));
+                return Err(StoreError::Setup(
+                    "sqlite:// needs a path: sqlite://ringback.db".into(),
+                ));
             }
             return Ok(Location { backend: Backend::Sqlite, address: path.to_owned() });
         }
@@ -74,7 +76,6 @@ pub trait FromRow: QueryableByName<Sqlite> + QueryableByName<Pg> + 'static {}
 impl<T: QueryableByName<Sqlite> + QueryableByName<Pg> + 'static> FromRow for T {}
 
 /// An open connection.
-#[expect(clippy::large_enum_variant, reason = "a handful exist, each behind a pool or a thread")]
 pub enum Connection {
     /// SQLite.
     Sqlite(SqliteConnection),

@@ -163,6 +163,9 @@ pub struct OwedRow {
     /// Code of the last failure.
     #[diesel(sql_type = Nullable<Text>)]
     pub previous_failure: Option<String>,
+    /// Id outside of the job it is about, if it is about one.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub job_id: Option<Vec<u8>>,
     /// The rendering.
     #[diesel(sql_type = Nullable<Text>)]
     pub body: Option<String>,
@@ -181,8 +184,7 @@ pub fn due(connection: &mut Connection, lane: i64, now: i64, limit: i64) -> Stor
          ORDER BY due_at, id LIMIT ?{}",
         connection.skip_locked()
     );
-    let rows =
-        connection.load::<KeyRow>(Statement::new(sql).bind(lane).bind(now).bind(limit))?;
+    let rows = connection.load::<KeyRow>(Statement::new(sql).bind(lane).bind(now).bind(limit))?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
@@ -191,9 +193,9 @@ pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<O
     connection.load_by_keys(
         "SELECT d.id, d.public_id, d.application_id, d.receiver_id, d.subject_id, d.sequence, \
          d.event_id, d.event_type, d.request_id, l.lane, l.phase, l.token, l.attempts, l.tries, \
-         l.previous_failure, b.body \
+         l.previous_failure, j.public_id AS job_id, b.body \
          FROM live_deliveries l JOIN deliveries d ON d.id = l.id \
-         JOIN receivers r ON r.id = d.receiver_id \
+         JOIN receivers r ON r.id = d.receiver_id LEFT JOIN jobs j ON j.id = d.subject_id \
          LEFT JOIN bodies b ON b.subject_id = d.subject_id AND b.sequence = d.sequence \
          AND b.format = r.format WHERE l.id @key @lock",
         "ORDER BY l.id FOR UPDATE OF l",

@@ -202,8 +202,7 @@ pub fn put(connection: &mut Connection, new: &NewVersion, now: i64) -> StoreResu
         file_key = old.id;
         supersede(connection, &old.version_id, now)?;
         let update = "UPDATE files SET version_id = ?, updated_at = ? WHERE id = ?";
-        connection
-            .execute(Statement::new(update).bind(new.version_id).bind(now).bind(old.id))?;
+        connection.execute(Statement::new(update).bind(new.version_id).bind(now).bind(old.id))?;
     }
     rows.push([
         new.version_id.into(),

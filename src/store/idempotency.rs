@@ -48,7 +48,8 @@ pub fn take(
     now: i64,
     expires_at: i64,
 ) -> StoreResult<bool> {
-    let expired = "DELETE FROM idempotency WHERE application_id = ? AND key = ? AND expires_at <= ?";
+    let expired =
+        "DELETE FROM idempotency WHERE application_id = ? AND key = ? AND expires_at <= ?";
     connection.execute(Statement::new(expired).bind(application).bind(key).bind(now))?;
     let mut rows = Rows::new("idempotency", COLUMNS);
     rows.push([

@@ -177,8 +177,7 @@ pub fn load_final(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<
 
 /// One job by its id outside, for reading.
 pub fn find(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<JobRow>> {
-    let sql =
-        concat!("SELECT ", any_columns!(), " FROM ", any_tables!(), " WHERE j.public_id = ?");
+    let sql = concat!("SELECT ", any_columns!(), " FROM ", any_tables!(), " WHERE j.public_id = ?");
     connection.first(Statement::new(sql).bind(id))
 }
 

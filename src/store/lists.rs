@@ -132,8 +132,11 @@ fn scan(
     let mut cells = Vec::new();
     let file_match = file_match(query, &mut cells);
     // The live index orders by its own columns; naming the driving table's keeps it usable.
-    let (owner, id) =
-        if tables.starts_with("live_jobs") { ("l2.application_id", "l2.id") } else { ("j.application_id", "j.id") };
+    let (owner, id) = if tables.starts_with("live_jobs") {
+        ("l2.application_id", "l2.id")
+    } else {
+        ("j.application_id", "j.id")
+    };
     let (direction, compare) = if query.descending { ("DESC", "<") } else { ("ASC", ">") };
     cells.push(Cell::from(query.application));
     let mut start = String::new();

@@ -32,7 +32,8 @@ pub(super) fn run(connection: &mut Connection) -> StoreResult<Vec<String>> {
         }
         Connection::Postgres(postgres) => {
             use diesel::connection::SimpleConnection;
-            postgres.batch_execute(&format!("SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})"))?;
+            postgres
+                .batch_execute(&format!("SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})"))?;
             let ran = postgres.run_pending_migrations(POSTGRES).map(names);
             postgres.batch_execute(&format!(
                 "SELECT pg_advisory_unlock({LOCK}); SET lock_timeout = '5s'"

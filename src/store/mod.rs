@@ -80,8 +80,8 @@ impl Store {
             (Backend::Sqlite, Access::Server) => Some(Arc::new(lock_file(&location.address)?)),
             _ => None,
         };
-        let mut connection = Connection::open(&location)
-            .map_err(|error| explain(&location, error))?;
+        let mut connection =
+            Connection::open(&location).map_err(|error| explain(&location, error))?;
         migrations::run(&mut connection)?;
         drop(connection);
         let readers = r2d2::Pool::builder()

@@ -32,9 +32,8 @@ pub fn beat(
 ) -> StoreResult<()> {
     let sql = "INSERT INTO nodes (id, name, started_at, expires_at) VALUES (?, ?, ?, ?) \
                ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
-    connection.execute(
-        Statement::new(sql).bind(node).bind(name).bind(started_at).bind(expires_at),
-    )?;
+    connection
+        .execute(Statement::new(sql).bind(node).bind(name).bind(started_at).bind(expires_at))?;
     Ok(())
 }
 

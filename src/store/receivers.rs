@@ -104,8 +104,7 @@ pub fn find(
     application: Key,
     digest: &str,
 ) -> StoreResult<Option<ReceiverRow>> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM receivers WHERE application_id = ? AND digest = ?");
+    let sql = format!("SELECT {COLUMNS} FROM receivers WHERE application_id = ? AND digest = ?");
     connection.first(Statement::new(sql).bind(application).bind(digest))
 }
 

@@ -53,6 +53,19 @@ pub fn groups_after(
     connection.load(Statement::new(sql).bind(after).bind(limit))
 }
 
+/// Deleted files in the order of their keys behind one, whose bytes are all gone.
+pub fn files_after(
+    connection: &mut Connection,
+    after: Key,
+    limit: i64,
+) -> StoreResult<Vec<Purgeable>> {
+    let sql = "SELECT id, public_id, application_id, \
+               CASE WHEN EXISTS (SELECT 1 FROM file_versions v WHERE v.file_id = files.id) \
+               THEN NULL ELSE deleted_at END AS completed_at, created_at \
+               FROM files WHERE deleted_at IS NOT NULL AND id > ? ORDER BY id LIMIT ?";
+    connection.load(Statement::new(sql).bind(after).bind(limit))
+}
+
 #[derive(QueryableByName)]
 struct KeyRow {
     #[diesel(sql_type = BigInt)]
@@ -107,7 +120,12 @@ pub fn purge(
     if kind == "job" {
         connection.delete_where("job_files", "job_id", &keys)?;
     }
-    connection.delete_where(if kind == "job" { "jobs" } else { "groups" }, "id", &keys)?;
+    let table = match kind {
+        "job" => "jobs",
+        "group" => "groups",
+        _ => "files",
+    };
+    connection.delete_where(table, "id", &keys)?;
     let mut lines = Rows::new("purges", LINE);
     for subject in subjects {
         lines.push([
@@ -131,11 +149,7 @@ pub fn expire_idempotency(connection: &mut Connection, now: i64, limit: i64) -> 
 }
 
 /// Removes callbacks that nobody has used since `before` and no live work needs; how many.
-pub fn purge_callbacks(
-    connection: &mut Connection,
-    before: i64,
-    limit: i64,
-) -> StoreResult<usize> {
+pub fn purge_callbacks(connection: &mut Connection, before: i64, limit: i64) -> StoreResult<usize> {
     let sql = "DELETE FROM receivers WHERE id IN (SELECT r.id FROM receivers r \
                WHERE r.kind = 'callback' AND r.last_used_at < ? \
                AND NOT EXISTS (SELECT 1 FROM live_deliveries d WHERE d.receiver_id = r.id) \

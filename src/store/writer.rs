@@ -234,12 +234,20 @@ impl<O: Operation> Worker<O> {
                     let _ = waiting.answer.send(Ok(outcome));
                 }
             }
-            Err(Failed { error, ambiguous }) if batch.len() == 1 && !ambiguous => {
+            // Without a database there is no use in trying each one for itself.
+            Err(Failed { error: StoreError::Unavailable(cause), ambiguous: false }) => {
+                let mut cause = Some(cause);
                 for waiting in batch {
-                    if !error.is_passing() {
-                        tracing::error!(error = &error as &dyn std::error::Error, "write failed");
-                    }
-                    return drop(waiting.answer.send(Err(error)));
+                    let error = StoreError::Unavailable(cause.take().flatten());
+                    let _ = waiting.answer.send(Err(error));
+                }
+            }
+            Err(Failed { error, ambiguous: false }) if batch.len() == 1 => {
+                if !error.is_passing() {
+                    tracing::error!(error = &error as &dyn std::error::Error, "write failed");
+                }
+                if let Some(waiting) = batch.into_iter().next() {
+                    let _ = waiting.answer.send(Err(error));
                 }
             }
             Err(Failed { error, ambiguous }) => {

@@ -82,7 +82,7 @@ async fn racing_submissions_with_one_key_make_one_job(database: Database) {
     let (stranger, _) = node.application("other shop").await;
     let own = node.engine.submit(&stranger, scripted_job(), key("key-0", "other"), "r").await;
     own.expect("keys are per application");
-    node.clock.shift_millis(24 * 60 * 60 * 1_000 + 1);
+    node.clock.shift_millis(24 * 60 * 60 * 1_000 + 60_000);
     node.engine
         .submit(&caller, scripted_job(), key("key-0", "other"), "r")
         .await
@@ -223,8 +223,7 @@ async fn failures_are_retried_when_that_may_help(database: Database) {
     node.work().await;
     let failed = node.job(&caller, job.id).await;
     assert_eq!(failed.state.failure.unwrap().code, "handler_panicked");
-    node.scripted
-        .set(|_| async { Ending::Done(Product::of(RawValue::NULL.to_owned())) });
+    node.scripted.set(|_| async { Ending::Done(Product::of(RawValue::NULL.to_owned())) });
     let job = node.submit(&caller, scripted_job()).await;
     node.work().await;
     assert_eq!(node.job(&caller, job.id).await.state.status, Status::Success);

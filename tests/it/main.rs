@@ -2,4 +2,6 @@
 
 mod architecture;
 mod engine;
+mod handlers;
+mod lifecycle;
 mod support;

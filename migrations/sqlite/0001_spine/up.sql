@@ -273,6 +273,7 @@ CREATE TABLE files (
     deleted_at BIGINT
 );
 CREATE UNIQUE INDEX files_by_path ON files (application_id, path) WHERE deleted_at IS NULL;
+CREATE INDEX files_deleted ON files (id) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE file_versions (
     -- Also the key of the bytes.

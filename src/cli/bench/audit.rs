@@ -3,7 +3,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cli::demo::api::Api;
+use crate::cli::api::Api;
 
 /// A metric by its whole name, summed over its labels.
 pub(super) async fn metric(api: &Api, name: &str) -> anyhow::Result<Option<f64>> {

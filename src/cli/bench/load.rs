@@ -1,7 +1,7 @@
 //! The load generator: a closed loop with so many jobs submitted and not yet delivered.
 //!
 //! A job leaves flight when its webhook has arrived, which the sink tells over a connection of its
-//! own. Times are the machine's clock, because two processes compare them.
+//! own. Both read their times from a [`Ruler`], because they are compared.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::http::{Connection, Submitting};
 use super::notice::{LENGTH, Notice};
 use super::orders::{self, Cue, LoadOrder, Stage};
+use super::ruler::Ruler;
 use crate::clock::Clock;
 
 mod board;
@@ -64,7 +65,7 @@ struct Load {
     server: SocketAddr,
     submitting: Submitting,
     callback: String,
-    clock: Clock,
+    ruler: Ruler,
     flight: Semaphore,
     connections: u32,
     board: Mutex<Board>,
@@ -83,7 +84,7 @@ impl Load {
             server,
             submitting: Submitting::new(server, &order.api_key)?,
             callback: format!("http://127.0.0.1:{}/webhooks", order.sink.webhooks),
-            clock: Clock::system(),
+            ruler: Ruler::new(&Clock::system()),
             flight: Semaphore::new(usize::try_from(order.in_flight)?),
             connections: order.in_flight.min(CONNECTIONS),
             board: Mutex::new(Board::new(order.warm_up + order.jobs)),
@@ -151,10 +152,10 @@ impl Load {
                 r#"{{"type":"urn:job:noop","specification":{{}},"callback":{{"url":"{}"}},"metadata":{{"n":{number}}}}}"#,
                 self.callback
             );
-            let start = self.clock.now().0;
+            let start = self.ruler.now();
             self.board().submitted(number, start);
             let (status, body) = connection.submit(&self.submitting, body).await?;
-            let end = self.clock.now().0;
+            let end = self.ruler.now();
             anyhow::ensure!(
                 status == 202,
                 "a submission was answered with {status}: {}",

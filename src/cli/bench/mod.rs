@@ -17,6 +17,7 @@ mod notice;
 mod orders;
 mod processes;
 mod report;
+mod ruler;
 mod sink;
 
 use std::time::Duration;

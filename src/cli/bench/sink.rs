@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::notice::{self, Notice, Verdict};
 use super::orders::{self, SinkOrder, SinkReady};
+use super::ruler::Ruler;
 use crate::clock::Clock;
 
 /// How far the signed time may be off.
@@ -34,7 +35,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 struct Sink {
     key: hmac::Key,
-    clock: Clock,
+    ruler: Ruler,
     notices: mpsc::UnboundedSender<Notice>,
 }
 
@@ -44,7 +45,7 @@ async fn receive() -> anyhow::Result<()> {
     let key = order.secret.strip_prefix("whsec_").context("not a signing secret")?;
     let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(key)?);
     let (sender, notices) = mpsc::unbounded_channel();
-    let sink = web::Data::new(Sink { key, clock: Clock::system(), notices: sender });
+    let sink = web::Data::new(Sink { key, ruler: Ruler::new(&Clock::system()), notices: sender });
     let server = HttpServer::new(move || {
         App::new()
             .app_data(sink.clone())
@@ -67,9 +68,9 @@ async fn receive() -> anyhow::Result<()> {
 }
 
 async fn take(request: HttpRequest, body: web::Bytes, sink: web::Data<Sink>) -> HttpResponse {
-    let now = sink.clock.now();
+    let now = sink.ruler.now();
     let id = text(request.headers(), "webhook-id");
-    let (number, job, verdict) = if !signed(&sink.key, request.headers(), &body, now.seconds()) {
+    let (number, job, verdict) = if !signed(&sink.key, request.headers(), &body, now / 1_000_000) {
         (0, Uuid::nil(), Verdict::Forged)
     } else {
         match serde_json::from_slice::<Webhook<'_>>(&body) {
@@ -81,7 +82,7 @@ async fn take(request: HttpRequest, body: web::Bytes, sink: web::Data<Sink>) -> 
     };
     let webhook = notice::webhook(id);
     // Nobody listens any more at the end of the bench only.
-    let _ = sink.notices.send(Notice { verdict, number, at: now.0, job, webhook });
+    let _ = sink.notices.send(Notice { verdict, number, at: now, job, webhook });
     match verdict {
         Verdict::Good => HttpResponse::Ok().finish(),
         Verdict::Forged | Verdict::Unexpected => HttpResponse::BadRequest().finish(),

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::api::Api;
 use super::material::Original;
+use crate::cli::api::Api;
 
 /// SHA-256 in hex.
 pub(super) fn hash(bytes: &[u8]) -> String {

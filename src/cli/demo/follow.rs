@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::api::Api;
 use super::receiver::Received;
+use crate::cli::api::Api;
 
 /// How often events are asked for.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -56,8 +56,8 @@ impl<'a> Follower<'a> {
         Follower { api, received, began, jobs: 0, events: 0, webhooks: 0, owed, early }
     }
 
-    /// Submits a job and follows it to its end; its payload.
-    pub(super) async fn run(&mut self, submission: &Value) -> anyhow::Result<Value> {
+    /// Submits a job and follows it to its end and to its last webhook.
+    pub(super) async fn run(&mut self, submission: &Value) -> anyhow::Result<()> {
         let job = self.api.post_json("/v1/jobs", submission, 202).await?;
         let id: Uuid = serde_json::from_value(job["id"].clone()).context("a job without id")?;
         self.jobs += 1;
@@ -78,7 +78,7 @@ impl<'a> Follower<'a> {
                     self.owed.insert(event.id);
                 }
                 match event.kind.as_str() {
-                    "job.succeeded" => return Ok(event.data["result"]["payload"].clone()),
+                    "job.succeeded" => return self.catch_up().await,
                     "job.failed" | "job.stopped" => {
                         anyhow::bail!("job {id} ended as {}: {}", event.kind, event.data)
                     }
@@ -92,7 +92,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Waits until every event has had its webhook.
-    pub(super) async fn catch_up(&mut self) -> anyhow::Result<()> {
+    async fn catch_up(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !self.owed.is_empty() {
             let received = tokio::time::timeout_at(deadline, self.received.recv()).await;

@@ -3,7 +3,6 @@
 //! A real server with its default settings, a receiver that trusts nothing, and HTTP between them.
 //! Whatever happens, both end and the folder goes.
 
-pub(in crate::cli) mod api;
 mod check;
 mod follow;
 mod material;
@@ -97,7 +96,7 @@ async fn tell(
     println!("server     http://{}, SQLite in {}", app.address(), folder.display());
     println!("receiver   {}", receiver.base_url);
     println!("material   {} files {}", material.files.len(), material.origin);
-    let api = api::Api::new(app.address(), &application.api_key)?;
+    let api = crate::cli::api::Api::new(app.address(), &application.api_key)?;
     let stop = receiver.handle.clone();
     let told = story::tell(&api, receiver, &material, began).await;
     stop.stop(false).await;

@@ -4,11 +4,11 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::api::Api;
 use super::check;
 use super::follow::Follower;
 use super::material::Material;
 use super::receiver::Receiver;
+use crate::cli::api::Api;
 use crate::egress::Method;
 
 const ARCHIVE: &str = "/demo/files.zip";
@@ -80,7 +80,6 @@ pub(super) async fn tell(
     check::same(api, IMPORTED, &material.export).await?;
     println!("           it is as it was (SHA-256)");
 
-    follower.catch_up().await?;
     Ok(format!(
         "{} jobs, {} events, {} webhooks with every signature verified",
         follower.jobs, follower.events, follower.webhooks

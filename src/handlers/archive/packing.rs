@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_version_tells_when_it_was_stored() {
         let version = Uuid::parse_str("0190163d-8694-739b-aea5-966c26f8ad91").unwrap();
-        assert_eq!(stored_at(version), 1_718_348_646);
+        assert_eq!(stored_at(version), 1_718_360_049);
         assert_eq!(stored_at(Uuid::nil()), 0);
     }
 }

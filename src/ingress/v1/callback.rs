@@ -111,7 +111,8 @@ pub fn member(
     let object = Object::read(raw, &place, MEMBERS)?;
     let at = place.member("url");
     let url = text(object.required("url")?, &at)?;
-    let events = object.get("events").map(|raw| events(raw, &place.member("events"))).transpose()?;
+    let events =
+        object.get("events").map(|raw| events(raw, &place.member("events"))).transpose()?;
     let headers = match object.get("headers") {
         Some(raw) => headers(raw, &place.member("headers"))?,
         None => Vec::new(),

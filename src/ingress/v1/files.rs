@@ -76,9 +76,7 @@ pub async fn upload(
     };
     let url = format!("{}{}", state.settings.public_url, url_path(&file.path));
     match file.id == file_id {
-        true => {
-            Ok(answer::located(answer::json(StatusCode::CREATED, &Shown::from(file))?, url))
-        }
+        true => Ok(answer::located(answer::json(StatusCode::CREATED, &Shown::from(file))?, url)),
         false => answer::json(StatusCode::OK, &Shown::from(file)),
     }
 }

@@ -17,8 +17,9 @@ pub fn key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let bytes = value.as_bytes();
     let fits = (1..=MAX_KEY_BYTES).contains(&bytes.len());
     if given.next().is_some() || !fits || !bytes.iter().all(u8::is_ascii_graphic) {
-        let detail =
-            format!("`{HEADER}` must be given once, with 1 to {MAX_KEY_BYTES} visible ASCII characters");
+        let detail = format!(
+            "`{HEADER}` must be given once, with 1 to {MAX_KEY_BYTES} visible ASCII characters"
+        );
         return Err(Problem::new(Code::InvalidRequest, detail).at_parameter(HEADER));
     }
     Ok(Some(String::from_utf8_lossy(bytes).into_owned()))

@@ -14,7 +14,7 @@ use super::parse::{self, Place};
 use super::query::{Query, path_id};
 use super::submission;
 use crate::engine::StoredJob;
-use crate::ingress::observe::request_id;
+use crate::ingress::observe::{made_job, request_id};
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
 use crate::ingress::{answer, body};
@@ -39,6 +39,7 @@ pub async fn submit(
     let (request_id, came) = (request_id(&request), state.engine.now());
     let job = state.engine.submit(&caller, job, idempotency, &request_id).await?;
     let replayed = idempotency::is_replay(&job, &request_id, came);
+    made_job(&request, job.id);
     Ok(accepted(&state, &job, replayed))
 }
 
@@ -80,6 +81,7 @@ pub async fn retry(
     let (request_id, came) = (request_id(&request), state.engine.now());
     let job = state.engine.retry(&caller, id, idempotency, &request_id).await?;
     let replayed = idempotency::is_replay(&job, &request_id, came);
+    made_job(&request, job.id);
     Ok(accepted(&state, &job, replayed))
 }
 

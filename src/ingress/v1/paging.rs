@@ -133,11 +133,8 @@ mod tests {
     #[test]
     fn a_binding_tells_lists_callers_and_filters_apart() {
         let first = Binding::new(&caller(1), "jobs", [("status", "error"), ("type", "a")]).0;
-        let same = Binding::new(
-            &caller(1),
-            "jobs",
-            [("type", "a"), ("status", "error"), ("type", "a")],
-        );
+        let same =
+            Binding::new(&caller(1), "jobs", [("type", "a"), ("status", "error"), ("type", "a")]);
         assert_eq!(first, same.0);
         for other in [
             Binding::new(&caller(2), "jobs", [("status", "error"), ("type", "a")]),

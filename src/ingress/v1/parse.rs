@@ -158,8 +158,7 @@ pub fn text<'a>(raw: &'a RawValue, place: &Place<'_>) -> Result<Cow<'a, str>, Pr
 
 /// Any JSON, as a tree that can be stored.
 pub fn tree(raw: &RawValue, place: &Place<'_>) -> Result<Value, Problem> {
-    let value: Value =
-        serde_json::from_str(raw.get()).map_err(|error| place.unreadable(&error))?;
+    let value: Value = serde_json::from_str(raw.get()).map_err(|error| place.unreadable(&error))?;
     match holds_nul(&value) {
         true => Err(place.invalid("contains U+0000")),
         false => Ok(value),
@@ -230,11 +229,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 impl<'a> Members<'a> {
     /// The members of an object of whatever names, `most` at most, each once.
-    pub fn read(
-        raw: &'a RawValue,
-        place: &Place<'_>,
-        most: usize,
-    ) -> Result<Members<'a>, Problem> {
+    pub fn read(raw: &'a RawValue, place: &Place<'_>, most: usize) -> Result<Members<'a>, Problem> {
         let members = Members::parse(raw, place)?;
         let count = members.0.len();
         if count > most {

@@ -107,7 +107,10 @@ fn places_read_well() {
     let jobs = Place::ROOT.member("jobs");
     let job = jobs.item(3);
     let url = job.member("callback");
-    assert_eq!((url.shown().as_str(), url.pointer().as_str()), ("jobs[3].callback", "/jobs/3/callback"));
+    assert_eq!(
+        (url.shown().as_str(), url.pointer().as_str()),
+        ("jobs[3].callback", "/jobs/3/callback")
+    );
     assert_eq!(Place::ROOT.invalid("is odd").detail, "the body is odd");
 }
 

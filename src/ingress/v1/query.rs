@@ -26,11 +26,7 @@ pub fn invalid(name: &str, text: impl std::fmt::Display) -> Problem {
 
 impl Query {
     /// Reads the query of a request: `single` parameters at most once, `lists` repeatedly.
-    pub fn read(
-        request: &HttpRequest,
-        single: &[&str],
-        lists: &[&str],
-    ) -> Result<Query, Problem> {
+    pub fn read(request: &HttpRequest, single: &[&str], lists: &[&str]) -> Result<Query, Problem> {
         Query::parse(request.query_string(), single, lists)
     }
 

@@ -48,7 +48,8 @@ fn number(text: &str) -> Option<u64> {
 /// Whether `If-None-Match` names the tag, weakly or not.
 pub fn has_tag(header: &str, etag: &str) -> bool {
     let tags = header.split(',').map(str::trim);
-    header.trim() == "*" || tags.map(|tag| tag.strip_prefix("W/").unwrap_or(tag)).any(|it| it == etag)
+    header.trim() == "*"
+        || tags.map(|tag| tag.strip_prefix("W/").unwrap_or(tag)).any(|it| it == etag)
 }
 
 #[cfg(test)]

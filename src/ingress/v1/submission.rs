@@ -60,13 +60,14 @@ pub fn job(
         Some(raw) => sources(raw, &place.member("sources"))?,
         None => Vec::new(),
     };
-    let checked = known.check(&specification, &sources).map_err(|text| {
-        Problem::new(Code::InvalidSpecification, text).at_pointer(at.pointer())
-    })?;
+    let checked = known
+        .check(&specification, &sources)
+        .map_err(|text| Problem::new(Code::InvalidSpecification, text).at_pointer(at.pointer()))?;
     if let Some(url) = &checked.outside_url {
-        state.egress.check_url(url).map_err(|refusal| {
-            barred(Code::SourceRefused, &refusal).at_pointer(at.pointer())
-        })?;
+        state
+            .egress
+            .check_url(url)
+            .map_err(|refusal| barred(Code::SourceRefused, &refusal).at_pointer(at.pointer()))?;
     }
 
     Ok(NewJob {
@@ -93,8 +94,9 @@ fn sources(raw: &RawValue, place: &Place<'_>) -> Result<Vec<SourceName>, Problem
         let object = Object::read(raw, &place, &["path", "fileId"])?;
         let path = match object.text("path")? {
             Some(path) => {
-                let path = FilePath::parse(&path)
-                    .map_err(|error| place.member("path").invalid(format!("is refused: {error}")))?;
+                let path = FilePath::parse(&path).map_err(|error| {
+                    place.member("path").invalid(format!("is refused: {error}"))
+                })?;
                 Some(path.as_str().to_owned())
             }
             None => None,
@@ -127,7 +129,8 @@ fn metadata(object: &Object<'_, '_>) -> Result<Option<Box<RawValue>>, Problem> {
 fn queue<'a>(object: &Object<'a, '_>) -> Result<Cow<'a, str>, Problem> {
     let Some(name) = object.text("queue")? else { return Ok(Cow::Borrowed(DEFAULT_QUEUE)) };
     let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    let fits =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
     if !starts || name.len() > 64 || !name.bytes().all(fits) {
         let text = "is not allowed: 1 to 64 of a-z, 0-9, `.`, `_`, `-`, a letter or digit first";
         return Err(object.place.member("queue").invalid(text));
@@ -181,7 +184,8 @@ mod tests {
         let found = read(&both).unwrap();
         assert_eq!(found[0].path.as_deref(), Some("/a/b"));
         assert!(found[1].file_id.is_some());
-        for bad in ["{}", "[{}]", r#"[{"path":"a"}]"#, r#"[{"fileId":"x"}]"#, r#"[{"name":"/a"}]"#] {
+        for bad in ["{}", "[{}]", r#"[{"path":"a"}]"#, r#"[{"fileId":"x"}]"#, r#"[{"name":"/a"}]"#]
+        {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -71,12 +71,7 @@ pub(in crate::store) fn update(
     let (keys, sets) = rows.columns.split_at(rows.keys);
     let sets: Vec<String> = sets.iter().map(|column| format!("{} = ?", column.0)).collect();
     let keys: Vec<String> = keys.iter().map(|column| format!("{} = ?", column.0)).collect();
-    let sql = format!(
-        "UPDATE {} SET {} WHERE {}",
-        rows.table,
-        sets.join(", "),
-        keys.join(" AND ")
-    );
+    let sql = format!("UPDATE {} SET {} WHERE {}", rows.table, sets.join(", "), keys.join(" AND "));
     let mut changed = 0;
     for row in rows.cells.chunks(rows.columns.len()) {
         let (keys, sets) = row.split_at(rows.keys);

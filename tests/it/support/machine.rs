@@ -24,7 +24,6 @@ pub fn environment(name: &str) -> String {
 
 /// A command that sees none of our own settings: neither those of the developer's shell nor what
 /// `./test` leaves for the tests.
-#[expect(clippy::disallowed_methods, reason = "only names are read, to keep them from a child")]
 pub fn clean_command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
     for (name, _) in std::env::vars_os() {

@@ -13,12 +13,17 @@ use super::process::{Application, Server};
 /// All phases over all operations; it ends by itself long before.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Runs all checks and panics with schemathesis' report if one fails.
+/// Runs all checks and panics with schemathesis' report if one fails; gives the report otherwise.
 ///
-/// `seeds` are things that exist, by the first segment after the version:
-/// `{"jobs": [ids], "groups": [ids], "deliveries": [ids], "files": [paths]}`.
+/// `seeds` are things that exist, by the name of the parameter that takes them: `jobId`, `groupId`,
+/// `deliveryId`, `fileId`, `path` … Each is a list of two or more: the last one may be deleted.
 #[track_caller]
-pub fn check(server: &Server, application: &Application, seeds: &Value) {
+pub fn check(server: &Server, application: &Application, seeds: &Value) -> String {
+    for (name, values) in seeds.as_object().expect("seeds by name") {
+        let values = values.as_array().expect("a list of seeds");
+        let usable = values.len() > 1 && values.iter().all(Value::is_string);
+        assert!(usable, "seeds of {name} would find nothing: {values:?}");
+    }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis/run.sh");
     let mut command = machine::clean_command("bash");
     command
@@ -27,5 +32,5 @@ pub fn check(server: &Server, application: &Application, seeds: &Value) {
         .env("RINGBACK_API_KEY", &application.api_key)
         .env("RINGBACK_SEEDS", seeds.to_string())
         .env("RINGBACK_SCHEMATHESIS", environment("RINGBACK_TEST_SCHEMATHESIS"));
-    machine::finish(&mut command, PATIENCE).success();
+    machine::finish(&mut command, PATIENCE).success().stdout
 }
