@@ -46,9 +46,11 @@ pub struct App {
     state: web::Data<ingress::State>,
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
+    claiming: Vec<JoinHandle<()>>,
     loops: Vec<JoinHandle<()>>,
     shutdown: watch::Sender<bool>,
     grace: Duration,
+    temporary: std::path::PathBuf,
     address: SocketAddr,
     public_url: String,
     database: String,
@@ -164,7 +166,7 @@ impl App {
             engine: Arc::clone(&engine),
             blobs: blobs.clone(),
             egress: egress.clone(),
-            temporary,
+            temporary: temporary.clone(),
             max_file_bytes: config.max_file_bytes,
             import_deadline: Duration::from_secs(config.import_deadline_seconds),
             archive_limits: handlers::archive::Limits::default(),
@@ -223,7 +225,7 @@ impl App {
             started_at,
             retention_millis: i64::from(config.retention_days) * 24 * 60 * 60 * 1_000,
         };
-        let loops = start_loops(keeper, &shutdown);
+        let (claiming, loops) = start_loops(keeper, &shutdown);
         let (server, serving) = serve(listener, state.clone())?;
         Ok(App {
             engine,
@@ -232,9 +234,11 @@ impl App {
             state,
             server,
             serving,
+            claiming,
             loops,
             shutdown,
             grace: Duration::from_secs(config.grace_seconds),
+            temporary,
             address,
             public_url,
             database,
@@ -267,12 +271,18 @@ impl App {
         self.shutdown.send_replace(true);
         let accepting = self.server.stop(true);
         let working = async {
+            // A claim that is under way still brings work, which has to be drained too.
+            for task in self.claiming {
+                let _ = task.await;
+            }
             self.runner.drain(self.grace).await;
             self.dispatcher.drain(self.grace.min(Duration::from_secs(10))).await;
         };
         tokio::join!(accepting, working);
         let _ = self.serving.await;
         for task in self.loops {
+            // Their work has ended or was handed back; one may still sleep until its next turn.
+            task.abort();
             let _ = task.await;
         }
         if let Err(error) = self.state.auth.flush_uses(&self.engine).await {
@@ -281,6 +291,7 @@ impl App {
         self.engine.leave().await?;
         let engine = Arc::clone(&self.engine);
         tokio::task::spawn_blocking(move || engine.close()).await?;
+        let _ = std::fs::remove_dir_all(&self.temporary);
         Ok(())
     }
 }
@@ -328,21 +339,28 @@ struct Keeper {
     retention_millis: i64,
 }
 
-fn start_loops(keeper: Keeper, shutdown: &watch::Sender<bool>) -> Vec<JoinHandle<()>> {
+/// The loops that claim, and the others.
+fn start_loops(
+    keeper: Keeper,
+    shutdown: &watch::Sender<bool>,
+) -> (Vec<JoinHandle<()>>, Vec<JoinHandle<()>>) {
     let keeper = Arc::new(keeper);
     let beat = |name: &'static str| {
         let ready = Arc::clone(&keeper.state.ready);
         ready.register(name);
         move || ready.beat(name)
     };
-    vec![
+    let claiming = vec![
         tokio::spawn(Arc::clone(&keeper.runner).run(shutdown.subscribe(), beat("runner"))),
-        tokio::spawn(Arc::clone(&keeper.runner).watch_leases(shutdown.subscribe(), beat("leases"))),
         tokio::spawn(Arc::clone(&keeper.dispatcher).run(shutdown.subscribe(), beat("dispatcher"))),
+    ];
+    let others = vec![
+        tokio::spawn(Arc::clone(&keeper.runner).watch_leases(shutdown.subscribe(), beat("leases"))),
         tokio::spawn(Arc::clone(&keeper).keep_alive(shutdown.subscribe(), beat("node"))),
         tokio::spawn(Arc::clone(&keeper).sweep(shutdown.subscribe(), beat("sweeper"))),
         tokio::spawn(Arc::clone(&keeper).retain(shutdown.subscribe())),
-    ]
+    ];
+    (claiming, others)
 }
 
 impl Keeper {

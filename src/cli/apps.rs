@@ -49,6 +49,27 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make one more API key beside the others
+    CreateKey {
+        /// Id or name
+        application: String,
+        /// What the key may do
+        #[arg(long, default_value = "*", value_name = "SCOPE,…")]
+        scopes: String,
+        /// The key works until then, RFC 3339
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// End one API key or signing secret within 5 seconds, for good
+    Revoke {
+        /// Id or name
+        application: String,
+        /// Id of the credential, from `apps list`
+        credential: String,
+    },
     /// Make a new signing secret; older ones sign beside it until the overlap is over
     RotateSecret {
         /// Id or name
@@ -141,8 +162,23 @@ async fn execute(engine: &Engine, command: Command) -> anyhow::Result<()> {
             let scopes = scopes.map_err(anyhow::Error::msg)?;
             let expires_at = parse_time(expires_at.as_deref())?;
             let row = engine.find_application(&application).await?;
-            let key = engine.rotate_key(row.id, scopes, overlap, expires_at).await?;
+            let key = engine.add_key(row.id, scopes, Some(overlap), expires_at).await?;
             show(json, "apiKey", &key);
+        }
+        Command::CreateKey { application, scopes, expires_at, json } => {
+            let scopes = parse_scopes(&scopes).map_err(anyhow::Error::msg)?;
+            let expires_at = parse_time(expires_at.as_deref())?;
+            let row = engine.find_application(&application).await?;
+            let key = engine.add_key(row.id, Some(scopes), None, expires_at).await?;
+            show(json, "apiKey", &key);
+        }
+        Command::Revoke { application, credential } => {
+            let id = crate::ids::parse_id(&credential).ok_or_else(|| {
+                anyhow::anyhow!("`{credential}` is not the id of a credential; see `apps list`")
+            })?;
+            let row = engine.find_application(&application).await?;
+            engine.revoke_credential(row.id, id).await?;
+            println!("{id} is revoked");
         }
         Command::RotateSecret { application, overlap, json } => {
             let row = engine.find_application(&application).await?;
@@ -197,6 +233,7 @@ async fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
                     "dateCreated": time(Some(credential.created_at)),
                     "dateLastUsed": time(credential.last_used_at),
                     "dateExpires": time(credential.expires_at),
+                    "dateRevoked": time(credential.revoked_at),
                 })
             })
             .collect();
@@ -223,12 +260,22 @@ async fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
             let text = |name: &str| {
                 credential.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned()
             };
+            let scopes: Vec<&str> = credential
+                .get("scopes")
+                .and_then(|v| v.as_array())
+                .into_iter()
+                .flatten()
+                .filter_map(serde_json::Value::as_str)
+                .collect();
             println!(
-                "    {:<14}  made {}  last used {}  expires {}",
+                "    {:<14}  {}  made {}  last used {}  expires {}  revoked {}  {}",
                 text("kind"),
+                text("id"),
                 text("dateCreated"),
                 text("dateLastUsed"),
-                text("dateExpires")
+                text("dateExpires"),
+                text("dateRevoked"),
+                scopes.join(",")
             );
         }
     }

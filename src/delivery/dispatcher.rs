@@ -46,6 +46,8 @@ impl Default for Settings {
 
 /// The longest wait between two looks for due deliveries.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
+/// How often leases are looked for that this node holds and knows nothing of.
+const STRAY_PERIOD: Duration = Duration::from_secs(5);
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub struct Dispatcher {
     secrets: Secrets,
     /// Leased here.
     held: Mutex<HashSet<Key>>,
+    /// When strays were last looked for.
+    strays_at: Mutex<Instant>,
     freed: Notify,
     stopping: watch::Sender<bool>,
     chance: Box<dyn Fn() -> f64 + Send + Sync>,
@@ -89,6 +93,7 @@ impl Dispatcher {
             lanes: Mutex::new(lanes),
             secrets: Secrets::default(),
             held: Mutex::default(),
+            strays_at: Mutex::new(Instant::now()),
             freed: Notify::new(),
             stopping: watch::Sender::new(false),
             chance: Box::new(chance),
@@ -113,8 +118,14 @@ impl Dispatcher {
         self.held().len()
     }
 
-    /// Looks for lanes with something due; when the next one will have something.
+    /// Looks for lanes with something due; when the next one will have something. Must not run
+    /// beside `step`.
     pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
+        let since = *self.strays_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.elapsed() >= STRAY_PERIOD {
+            self.return_strays().await?;
+            *self.strays_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
         let waiting = self.engine.waiting_lanes().await?;
         let now = self.engine.now();
         let mut lanes = self.lanes();
@@ -125,6 +136,21 @@ impl Dispatcher {
             .filter(|(lane, due)| *due > now && lanes.owns(*lane))
             .map(|(_, due)| *due)
             .min())
+    }
+
+    /// Gives back leases of this node that nobody here sends. A claim whose commit got no answer
+    /// leaves such leases; no other node would touch them while this one is alive.
+    async fn return_strays(&self) -> EngineResult<()> {
+        let leased = self.engine.own_deliveries().await?;
+        let strays: Vec<Key> = {
+            let held = self.held();
+            leased.into_iter().filter(|key| !held.contains(key)).collect()
+        };
+        if !strays.is_empty() {
+            tracing::warn!(count = strays.len(), "nobody sent leased deliveries");
+            self.engine.return_deliveries(strays).await?;
+        }
+        Ok(())
     }
 
     /// Claims what is due and may be sent, and starts sending it.
@@ -319,7 +345,7 @@ impl Dispatcher {
                 break;
             }
         }
-        let left: Vec<Key> = self.held().iter().copied().collect();
+        let left: Vec<Key> = self.held().drain().collect();
         if !left.is_empty()
             && let Err(error) = self.engine.return_deliveries(left).await
         {

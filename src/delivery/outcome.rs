@@ -2,7 +2,7 @@
 
 use crate::egress::{Answer, SendError};
 use crate::engine::{ClosedAttempt, delivery_status};
-use crate::engine::{Next, OwedDelivery};
+use crate::engine::{Next, OwedDelivery, RECEIVER_GONE};
 use crate::formats::{Schedule, Verdict};
 use crate::ids::Timestamp;
 
@@ -68,7 +68,7 @@ pub(super) fn judge(
             give_up(delivery_status::REFUSED, failure.clone(), false)
         }
         Verdict::Final { reason } => give_up(delivery_status::EXHAUSTED, reason.to_owned(), false),
-        Verdict::Disable => give_up(delivery_status::EXHAUSTED, "receiver_gone".to_owned(), true),
+        Verdict::Disable => give_up(delivery_status::EXHAUSTED, RECEIVER_GONE.to_owned(), true),
     };
     if closed.error_code.is_none() {
         closed.error_code = Some(failure.clone());
@@ -97,14 +97,28 @@ fn retry(
     })
 }
 
-/// Values that must not be stored even when a receiver sends them back.
-fn secrets_of(delivery: &OwedDelivery) -> Vec<&str> {
-    let headers = delivery.receiver.headers.iter().map(|(_, value)| value.as_str());
-    let query = delivery.receiver.url.split_once('?').map(|(_, query)| query);
-    headers.chain(query).filter(|value| value.len() >= 4).collect()
+/// Values that must not be stored even when a receiver sends them back, the longest first: one may
+/// be part of another. A receiver may also send back only what follows a scheme such as `Bearer`,
+/// or one parameter.
+fn secrets_of(delivery: &OwedDelivery) -> Vec<String> {
+    const PART: usize = 8;
+    let mut secrets: Vec<String> = Vec::new();
+    for (_, value) in &delivery.receiver.headers {
+        secrets.push(value.clone());
+        secrets.extend(value.split_whitespace().filter(|word| word.len() >= PART).map(str::to_owned));
+    }
+    if let Some((_, query)) = delivery.receiver.url.split_once('?') {
+        secrets.push(query.to_owned());
+        let raw = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1.to_owned()));
+        let decoded = url::form_urlencoded::parse(query.as_bytes()).map(|(_, value)| value.into());
+        secrets.extend(raw.chain(decoded).filter(|value: &String| value.len() >= PART));
+    }
+    secrets.retain(|value| value.len() >= 4);
+    secrets.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    secrets
 }
 
-fn record_answer(closed: &mut ClosedAttempt, answer: &Answer, secrets: &[&str]) {
+fn record_answer(closed: &mut ClosedAttempt, answer: &Answer, secrets: &[String]) {
     let hide = |text: String| secrets.iter().fold(text, |text, secret| text.replace(secret, "***"));
     let body = String::from_utf8_lossy(&answer.body).into_owned();
     closed.response_status = Some(i64::from(answer.status));

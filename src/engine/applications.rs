@@ -246,19 +246,19 @@ impl Engine {
         Ok(list)
     }
 
-    /// A new API key; the older ones end after the overlap.
-    pub async fn rotate_key(
+    /// A new API key; the older ones end after the overlap, or stay when there is none to wait for.
+    pub async fn add_key(
         &self,
         application: Key,
         scopes: Option<Vec<String>>,
-        overlap_seconds: i64,
+        retire_others_after: Option<i64>,
         expires_at: Option<Timestamp>,
     ) -> EngineResult<String> {
         let now = self.core.clock.now();
         let api_key = draw_key(self)?;
         let mut row = key_row(application, &api_key, "", now);
         row.expires_at = expires_at.map(|time| time.0);
-        let end = now.plus_millis(overlap_seconds.max(0) * 1_000).0;
+        let end = retire_others_after.map(|seconds| now.plus_millis(seconds.max(0) * 1_000).0);
         self.custom(vec![subject("credentials", application)], move |transaction, _, _| {
             let old = applications::credentials(transaction, application, kind::API_KEY)?;
             let mut row = row.clone();
@@ -267,13 +267,27 @@ impl Engine {
                 Some(scopes) => scopes.join(","),
                 None => old.first().map_or_else(|| "*".to_owned(), |key| key.scopes.clone()),
             };
-            let keys: Vec<Key> = old.iter().map(|key| key.id).collect();
-            applications::expire_credentials(transaction, &keys, end)?;
+            if let Some(end) = end {
+                let keys: Vec<Key> = old.iter().map(|key| key.id).collect();
+                applications::expire_credentials(transaction, &keys, end)?;
+            }
             applications::insert_credential(transaction, &row)?;
             Ok(())
         })
         .await?;
         Ok(api_key)
+    }
+
+    /// Ends one credential at once, an API key or a signing secret.
+    pub async fn revoke_credential(&self, application: Key, id: Uuid) -> EngineResult<()> {
+        self.custom(vec![subject("credentials", application)], move |transaction, _, now| {
+            if applications::revoke_credential(transaction, application, id, now.0)? {
+                Ok(())
+            } else {
+                Err(EngineError::not_found("credential", id))
+            }
+        })
+        .await
     }
 
     /// A new signing secret; the older ones sign beside it until the overlap is over.

@@ -197,11 +197,12 @@ impl Engine {
         let checked =
             job_type.check(&job.specification, &job.sources).map_err(EngineError::Invalid)?;
         let run_at = job.run_at.unwrap_or(now);
-        if let Some(deadline) = job.expires_at
-            && deadline <= now.max(run_at)
+        // A deadline that has passed already is no mistake of form: the job ends as expired.
+        if let (Some(deadline), Some(run_at)) = (job.expires_at, job.run_at)
+            && deadline <= run_at
         {
             return Err(EngineError::Invalid(format!(
-                "expiresAt {deadline} must lie behind now and behind runAt"
+                "expiresAt {deadline} is not allowed: it must be later than runAt {run_at}"
             )));
         }
         let receiver = match &job.callback {

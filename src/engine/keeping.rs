@@ -119,17 +119,20 @@ impl Engine {
         Ok(rescued)
     }
 
-    /// Gives this node's own unsent deliveries back at shutdown.
+    /// Gives unsent deliveries back that this node holds; others of the keys are left alone.
     pub async fn return_deliveries(&self, keys: Vec<Key>) -> EngineResult<()> {
         let node = self.node;
-        self.custom(vec![subject("delivery orphans", 0)], move |transaction, _, now| {
-            let held = deliveries::hold(transaction, &keys)?;
-            let mine: Vec<_> = held.into_iter().filter(|row| row.phase == 1).collect();
-            tracing::debug!(node, deliveries = mine.len(), "handed back");
-            give_back(transaction, &mine, "unknown", "sender_stopped", now)?;
-            Ok(())
-        })
-        .await
+        let lanes = self
+            .custom(vec![subject("delivery orphans", 0)], move |transaction, _, now| {
+                // Another node may hold some by now: those are not ours to give.
+                let mut mine = deliveries::hold_leased(transaction, node)?;
+                mine.retain(|row| keys.contains(&row.id));
+                tracing::debug!(node, deliveries = mine.len(), "handed back");
+                Ok(give_back(transaction, &mine, "unknown", "sender_stopped", now)?)
+            })
+            .await?;
+        self.bells.ring_lanes(&lanes);
+        Ok(())
     }
 
     /// Ends jobs whose deadline passed before they could start.

@@ -35,6 +35,9 @@ pub(super) struct Occurrence<'a> {
     pub(super) request_id: &'a str,
 }
 
+/// Why a delivery ended whose receiver wants nothing more.
+pub const RECEIVER_GONE: &str = "receiver_gone";
+
 /// The gathered rows.
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -54,11 +57,14 @@ impl Ledger {
         view: impl FnOnce() -> Box<RawValue>,
         lanes: &mut Vec<i64>,
     ) -> StoreResult<()> {
-        let wanting: Vec<&Arc<Receiver>> = occurrence
-            .receiver
-            .into_iter()
-            .filter(|receiver| receiver.wants(occurrence.event_type))
-            .collect();
+        let mut wanting: Vec<&Arc<Receiver>> = Vec::new();
+        for receiver in occurrence.receiver {
+            if receiver.wants(occurrence.event_type)
+                && !has_declined(transaction, &occurrence, receiver)?
+            {
+                wanting.push(receiver);
+            }
+        }
         if !wanting.is_empty() {
             self.owe(transaction, core, &occurrence, &wanting, &view(), lanes)?;
         }
@@ -136,4 +142,17 @@ impl Ledger {
         *self = Ledger::default();
         Ok(())
     }
+}
+
+/// Whether a callback has said that it wants nothing more about this subject. By default it gets
+/// one event, so only those that chose their events can have said so before.
+fn has_declined(
+    transaction: &mut Transaction<'_>,
+    occurrence: &Occurrence<'_>,
+    receiver: &Receiver,
+) -> StoreResult<bool> {
+    if occurrence.sequence == 1 || receiver.events.is_none() {
+        return Ok(false);
+    }
+    deliveries::is_unwanted(transaction, occurrence.subject, receiver.key, RECEIVER_GONE)
 }

@@ -39,6 +39,7 @@ pub use core::Core;
 pub use error::{EngineError, EngineResult};
 pub use files::{Descriptor, Output};
 pub use intake::{BatchAnswer, NewJob};
+pub use ledger::RECEIVER_GONE;
 pub use keeping::{NODE_LIFE_MILLIS, SHARDS, Standing};
 pub use operation::{
     Applied, ClaimedBatch, ClaimedJob, Idempotency, Next, OwedDelivery, Record, RenderPayload,
@@ -314,6 +315,12 @@ impl Engine {
     pub async fn own_leases(&self) -> EngineResult<Vec<LeaseRow>> {
         let node = self.node;
         Ok(self.store.read(move |connection| jobs::leased_by(connection, node)).await?)
+    }
+
+    /// Deliveries that this node has leased, as the database has them.
+    pub async fn own_deliveries(&self) -> EngineResult<Vec<Key>> {
+        let node = self.node;
+        Ok(self.store.read(move |connection| deliveries::leased_by(connection, node)).await?)
     }
 
     /// Lanes with waiting deliveries and when their first is due, found by looking.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::core::Core;
+use super::ledger::RECEIVER_GONE;
 use super::operation::{ClaimDeliveries, Next, Outcome, OwedDelivery, Record};
 use super::stored::read_id;
 use crate::ids::{Key, Timestamp};
@@ -35,7 +36,7 @@ pub(super) fn claim_deliveries(
                 status: status::CANCELLED,
                 attempts: row.attempts,
                 token: row.token,
-                reason: Some("receiver_gone".to_owned()),
+                reason: Some(RECEIVER_GONE.to_owned()),
                 completed_at: now.0,
             });
             continue;

@@ -37,6 +37,8 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 const LEASE_PERIOD: Duration = Duration::from_millis(500);
 /// The longest wait between two looks for work.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
+/// How often leases are looked for that this node holds and knows nothing of.
+const STRAY_PERIOD: Duration = Duration::from_secs(5);
 
 /// A try that is under way.
 struct Running {
@@ -60,6 +62,8 @@ pub struct Runner {
     queues: Mutex<Vec<String>>,
     busy: AtomicUsize,
     freed: Notify,
+    /// When strays were last looked for.
+    strays_at: Mutex<Instant>,
     chance: Box<dyn Fn() -> f64 + Send + Sync>,
 }
 
@@ -92,6 +96,7 @@ impl Runner {
             queues: Mutex::default(),
             busy: AtomicUsize::new(0),
             freed: Notify::new(),
+            strays_at: Mutex::new(Instant::now()),
             chance: Box::new(chance),
         }
     }
@@ -106,12 +111,36 @@ impl Runner {
     }
 
     /// Looks for work that no bell told of: jobs whose time has come, queues with ready jobs. When
-    /// the next waiting job is due.
+    /// the next waiting job is due. Must not run beside `step`.
     pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
         let next = self.services.engine.promote().await?;
         let found = self.services.engine.ready_queues().await?;
         self.note_queues(found);
+        let since = *self.strays_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.elapsed() >= STRAY_PERIOD {
+            self.rescue_strays().await?;
+            *self.strays_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
         Ok(next)
+    }
+
+    /// Gives up leases of this node that nobody here works on. A claim whose commit got no answer
+    /// leaves such leases; no other node would touch them while this one is alive.
+    async fn rescue_strays(&self) -> EngineResult<()> {
+        let engine = &self.services.engine;
+        // Whatever was claimed before this read is among the running or has ended, and what has
+        // ended since refuses its token.
+        for lease in engine.own_leases().await? {
+            if self.running().contains_key(&lease.id) {
+                continue;
+            }
+            match engine.apply(lease.id, Command::Rescue { token: lease.token }).await {
+                Ok(_) => tracing::warn!(job_key = lease.id, "nobody worked on a leased job"),
+                Err(EngineError::Refused(_) | EngineError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn note_queues(&self, found: impl IntoIterator<Item = String>) {
@@ -208,18 +237,21 @@ impl Runner {
         let attempt = claimed.job.state.attempt;
         let job_type = claimed.job.submission.job_type.clone();
         let progress = Progress::default();
-        let ending = self.run_handler(claimed, stop, progress).await;
-        if !lost.load(Ordering::SeqCst) {
-            let applied = self.settle(key, token, attempt, ending, &released).await;
-            match applied {
-                Ok(applied) => self.report(&job_type, &applied),
-                Err(EngineError::Refused(refusal)) => {
-                    tracing::warn!(%refusal, "the end of this try came too late");
-                }
-                Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::error!(error, "the end of this try could not be stored");
-                }
+        let mut ending = self.run_handler(claimed, stop, progress).await;
+        if lost.load(Ordering::SeqCst) {
+            // Nobody may have taken the lease yet, and nobody will while this node lives: so it
+            // is handed back. If it is somebody else's, the token is refused.
+            released.store(true, Ordering::SeqCst);
+            ending = Ending::Stopped;
+        }
+        match self.settle(key, token, attempt, ending, &released).await {
+            Ok(applied) => self.report(&job_type, &applied),
+            Err(EngineError::Refused(refusal)) => {
+                tracing::warn!(%refusal, "the end of this try came too late");
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "the end of this try could not be stored");
             }
         }
         {

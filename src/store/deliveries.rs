@@ -454,6 +454,23 @@ pub fn orphaned(connection: &mut Connection, now: i64, limit: i64) -> StoreResul
     connection.load(Statement::new(sql).bind(now).bind(limit))
 }
 
+/// Deliveries that a node has leased, held for this transaction.
+pub fn hold_leased(connection: &mut Connection, node: Key) -> StoreResult<Vec<LiveRow>> {
+    let sql = format!(
+        "SELECT l.id, l.lane, l.receiver_id, l.phase, l.token, l.attempts, l.tries \
+         FROM live_deliveries l WHERE l.phase = 1 AND l.node_id = ? ORDER BY l.id{}",
+        connection.for_update()
+    );
+    connection.load(Statement::new(sql).bind(node))
+}
+
+/// Keys of deliveries that a node has leased.
+pub fn leased_by(connection: &mut Connection, node: Key) -> StoreResult<Vec<Key>> {
+    let sql = "SELECT id FROM live_deliveries WHERE phase = 1 AND node_id = ?";
+    let rows = connection.load::<KeyRow>(Statement::new(sql).bind(node))?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
 /// Live deliveries about a subject to a receiver, held for this transaction.
 pub fn of_subject_and_receiver(
     connection: &mut Connection,
@@ -468,6 +485,20 @@ pub fn of_subject_and_receiver(
         connection.for_update()
     );
     connection.load(Statement::new(sql).bind(subject).bind(receiver))
+}
+
+/// Whether a receiver has said that it wants nothing more about a subject.
+pub fn is_unwanted(
+    connection: &mut Connection,
+    subject: Key,
+    receiver: Key,
+    reason: &str,
+) -> StoreResult<bool> {
+    let sql = "SELECT id FROM deliveries WHERE subject_id = ? AND receiver_id = ? AND status = ? \
+               AND reason = ? LIMIT 1";
+    let statement = Statement::new(sql).bind(subject).bind(receiver);
+    let row = connection.first::<KeyRow>(statement.bind(status::EXHAUSTED).bind(reason))?;
+    Ok(row.is_some())
 }
 
 /// A delivery as it is shown.

@@ -275,18 +275,19 @@ impl<O: Operation> Worker<O> {
 
     /// One transaction over `operations`.
     fn attempt(&mut self, operations: &[&O], run: Run) -> Result<Vec<O::Outcome>, Failed> {
-        self.connect()?;
-        let Worker { connection: Some(connection), keys, executor, .. } = self else {
-            return Err(Failed { error: StoreError::Closed, ambiguous: false });
-        };
         let before = |error| Failed { error, ambiguous: false };
-        let outcomes = connection.begin().and_then(|()| {
-            let mut transaction = Transaction { connection, keys };
-            // A defect in one operation must not take the writer, and with it the server, along.
-            let run = AssertUnwindSafe(|| executor(&mut transaction, operations, run));
-            std::panic::catch_unwind(run)
-                .unwrap_or_else(|_| Err(StoreError::Corrupt("an operation panicked".to_owned())))
-        });
+        if let Err(error) = self.begin() {
+            self.mend(&error);
+            return Err(before(error));
+        }
+        let Worker { connection: Some(connection), keys, executor, .. } = self else {
+            return Err(before(StoreError::Closed));
+        };
+        let mut transaction = Transaction { connection, keys };
+        // A defect in one operation must not take the writer, and with it the server, along.
+        let run = AssertUnwindSafe(|| executor(&mut transaction, operations, run));
+        let outcomes = std::panic::catch_unwind(run)
+            .unwrap_or_else(|_| Err(StoreError::Corrupt("an operation panicked".to_owned())));
         match outcomes {
             Ok(outcomes) => match connection.commit() {
                 Ok(()) => {
@@ -322,13 +323,19 @@ impl<O: Operation> Worker<O> {
         }
     }
 
-    fn connect(&mut self) -> Result<(), Failed> {
-        if self.connection.is_none() {
-            let opened = Connection::open(&self.location)
-                .map_err(|error| Failed { error, ambiguous: false })?;
-            self.connection = Some(opened);
+    /// Begins a transaction. A connection that broke while it lay idle is replaced once: nothing
+    /// has run on it, so nobody needs to be told.
+    fn begin(&mut self) -> StoreResult<()> {
+        if let Some(connection) = &mut self.connection {
+            match connection.begin() {
+                Err(StoreError::Unavailable(_)) => self.connection = None,
+                result => return result,
+            }
         }
-        Ok(())
+        let mut opened = Connection::open(&self.location)?;
+        let begun = opened.begin();
+        self.connection = Some(opened);
+        begun
     }
 }
 

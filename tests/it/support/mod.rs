@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "a helper may be there before the first test that needs it")]
 
+pub mod audit;
 pub mod cluster;
 pub mod database;
 pub mod http;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use ringback::clock::Clock;
 use ringback::delivery::{self, Dispatcher};
-use ringback::egress::{Client, Policy, ScriptedResolver};
+use ringback::egress::{Answer, Client, Method, Outgoing, Policy, ScriptedResolver, SendError};
 use ringback::engine::{
-    Caller, Checked, Engine, JobType, NewCallback, NewJob, Parts, RateLimit, Sealer, SourceName,
-    StoredJob,
+    Caller, Checked, Engine, JobType, NewCallback, NewJob, OwedDelivery, Parts, RateLimit, Sealer,
+    SourceName, StoredJob,
 };
 use ringback::files::Blobs;
-use ringback::formats::Formats;
+use ringback::formats::{AttemptView, Formats};
 use ringback::handlers::runner::{Limits, Runner, Step};
 use ringback::handlers::{self, Context, Ending, Handler, Product, Services};
 use ringback::ids::Timestamp;
@@ -195,6 +195,30 @@ impl Node {
         }
     }
 
+    /// Sends a claimed delivery as the dispatcher would, and records nothing.
+    pub async fn send_by_hand(&self, owed: &OwedDelivery) -> Result<Answer, SendError> {
+        let secrets = self.engine.signing_secrets(owed.application).await.expect("secrets");
+        let webhook_id = owed.event_id.to_string();
+        let attempt = AttemptView {
+            webhook_id: &webhook_id,
+            number: u32::try_from(owed.attempt).unwrap(),
+            timestamp_seconds: self.engine.now().seconds(),
+            event_type: &owed.event_type,
+        };
+        let own = owed.receiver.format.headers(&attempt, &secrets, &owed.body, None);
+        let mut headers = owed.receiver.headers.clone();
+        headers.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())));
+        let outgoing = Outgoing {
+            method: Method::POST,
+            url: owed.receiver.url.clone(),
+            headers,
+            body: owed.body.clone().into(),
+            deadline: Duration::from_secs(5),
+            body_cap: 1_024,
+        };
+        self.services.egress.send(outgoing).await
+    }
+
     /// The job as it is stored now, after its events were folded and compared with it.
     pub async fn job(&self, caller: &Caller, id: uuid::Uuid) -> StoredJob {
         let job = self.engine.find_job(caller, id).await.expect("the job is there");
@@ -216,7 +240,7 @@ impl Node {
 }
 
 /// The part of a state that the events must tell.
-type Told<'a> = (
+pub type Told<'a> = (
     ringback::lifecycle::Status,
     (i64, i64, i64),
     Option<&'a ringback::lifecycle::JobResult>,
@@ -225,7 +249,7 @@ type Told<'a> = (
     (Timestamp, Timestamp, Option<Timestamp>, Option<Timestamp>),
 );
 
-fn told(state: &JobState) -> Told<'_> {
+pub fn told(state: &JobState) -> Told<'_> {
     (
         state.status,
         (state.attempt, state.lost_nodes, state.sequence),

@@ -1,0 +1,147 @@
+//! Nodes that die or fall silent: others go on, and nobody's late word counts.
+
+use std::time::{Duration, Instant};
+
+use super::book::Book;
+use super::{PATIENCE, SETTINGS, events_of, types_of, wait_for_starts};
+use crate::support::database::{Backend, Database, on_both};
+use crate::support::process::{Application, Server};
+use crate::support::wait::eventually;
+
+const SEED: u64 = 20_260_102;
+/// Work of a dead node goes on within this time.
+const TAKEOVER: Duration = Duration::from_secs(15);
+
+/// The time of an event in seconds.
+fn seconds_of(event: &serde_json::Value) -> f64 {
+    let text = event["timestamp"].as_str().expect("a time");
+    let time = chrono::DateTime::parse_from_rfc3339(text).expect("RFC 3339");
+    time.timestamp_micros() as f64 / 1e6
+}
+
+#[test]
+fn work_of_a_killed_node_goes_on_within_15_seconds() {
+    let database = Database::fresh(Backend::Postgres);
+    let application = Application::create(&database, "shop");
+    let book = Book::open(&application, 4, SEED);
+    let mut first = Server::on(&database, &SETTINGS);
+    let client = first.client_of(&application);
+    let jobs: Vec<String> =
+        (0..20).flat_map(|_| book.place(&client, &book.single(3.0))).collect();
+    jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
+    let second = Server::on(&database, &SETTINGS);
+    first.sigkill();
+    let killed = Instant::now();
+
+    let client = second.client_of(&application);
+    for job in &jobs {
+        wait_for_starts(&client, job, 2, TAKEOVER.saturating_sub(killed.elapsed()));
+    }
+    eprintln!("taken over after {:?}", killed.elapsed());
+    let account = book.settle(PATIENCE);
+    assert_eq!(account.jobs, 20);
+    for job in &jobs {
+        let events = events_of(&client, job);
+        let whole =
+            ["job.created", "job.started", "job.rescued", "job.started", "job.succeeded"];
+        assert_eq!(types_of(&events), whole);
+        let job = client.get(&format!("/v1/jobs/{job}")).expect(200).json();
+        assert_eq!(job["attempt"], 1, "a try that died with its node does not count");
+    }
+    book.inspect(&client, 20);
+}
+
+#[test]
+fn a_node_that_was_frozen_past_its_leases_changes_nothing() {
+    const LONG: f64 = 6.0;
+    let database = Database::fresh(Backend::Postgres);
+    let application = Application::create(&database, "shop");
+    let book = Book::open(&application, 8, SEED + 10);
+    let first = Server::on(&database, &SETTINGS);
+    let on_first = first.client_of(&application);
+    let jobs: Vec<String> =
+        (0..20).flat_map(|_| book.place(&on_first, &book.single(LONG))).collect();
+    jobs.iter().for_each(|job| wait_for_starts(&on_first, job, 1, PATIENCE));
+    let second = Server::on(&database, &SETTINGS);
+    let on_second = second.client_of(&application);
+    // Under load, so that it is frozen with transactions open and webhooks on their way.
+    let clients = [
+        book.load(on_first.clone(), SEED + 1),
+        book.load(on_first.clone(), SEED + 2),
+        book.load(on_second.clone(), SEED + 3),
+    ];
+    let before = book.received();
+    eventually("the load has begun", PATIENCE, || (book.received() > before + 20).then_some(()));
+
+    first.freeze();
+    let frozen = Instant::now();
+    for job in &jobs {
+        wait_for_starts(&on_second, job, 2, TAKEOVER.saturating_sub(frozen.elapsed()));
+    }
+    eprintln!("taken over after {:?}", frozen.elapsed());
+    // Its tries are over by its own clock, so it speaks up at once, while the other works.
+    first.thaw();
+    let answer = eventually("it works again", PATIENCE, || {
+        on_first.request("GET", "/readyz").try_send().ok().filter(|answer| answer.status == 200)
+    });
+    drop(answer);
+    book.stop();
+    clients.into_iter().for_each(|client| client.join().expect("every request is answered"));
+
+    // Both go on.
+    for client in [&on_first, &on_second] {
+        for _ in 0..20 {
+            book.place(client, &book.single(0.05));
+        }
+    }
+    let account = book.settle(PATIENCE);
+    eprintln!("{} jobs, {} repeats", account.jobs, account.repeats);
+    assert!(account.given_up.is_empty(), "{:?}", account.given_up);
+    for job in &jobs {
+        let events = events_of(&on_second, job);
+        let whole =
+            ["job.created", "job.started", "job.rescued", "job.started", "job.succeeded"];
+        assert_eq!(types_of(&events), whole);
+        let started = events.iter().rev().find(|event| event["type"] == "job.started");
+        let worked =
+            seconds_of(events.last().expect("an end")) - seconds_of(started.expect("a start"));
+        assert!(worked >= LONG - 0.1, "ended after {worked} s: by the one that was late");
+    }
+    let alone = [&on_first, &on_second].map(|client| client.get("/readyz").status);
+    assert_eq!(alone, [200, 200]);
+    book.inspect(&on_first, 20);
+}
+
+on_both!(a_node_that_was_frozen_alone_takes_its_work_up_again);
+fn a_node_that_was_frozen_alone_takes_its_work_up_again(database: Database) {
+    let application = Application::create(&database, "shop");
+    let book = Book::open(&application, 4, SEED + 20);
+    let server = Server::on(&database, &SETTINGS);
+    let client = server.client_of(&application);
+    // Longer than a node's life, so that they are at work when it wakes.
+    let jobs: Vec<String> =
+        (0..5).flat_map(|_| book.place(&client, &book.single(11.0))).collect();
+    jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
+    server.freeze();
+    let mut connection = database.connect();
+    eventually("its leases are over", PATIENCE, || {
+        let now = ringback::clock::Clock::system().now().0;
+        let probe = format!("SELECT 1 / (SELECT COUNT(*) FROM nodes WHERE expires_at < {now})");
+        match database.backend() {
+            Backend::Postgres => connection.batch(&probe).ok(),
+            // Division by zero is null here.
+            Backend::Sqlite => {
+                let probe = format!(
+                    "CREATE TEMP TABLE IF NOT EXISTS probe (dead INTEGER CHECK (dead > 0)); \
+                     INSERT INTO probe SELECT COUNT(*) FROM nodes WHERE expires_at < {now}"
+                );
+                connection.batch(&probe).ok()
+            }
+        }
+    });
+    drop(connection);
+    server.thaw();
+    let account = book.settle(PATIENCE);
+    assert_eq!((account.jobs, account.given_up.len()), (5, 0));
+    book.inspect(&client, 5);
+}
