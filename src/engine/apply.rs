@@ -120,9 +120,8 @@ fn settle(
     else {
         return Ok(decided);
     };
-    let mut descriptors = Vec::with_capacity(apply.outputs.len());
-    for (ordinal, output) in apply.outputs.iter().enumerate() {
-        let descriptor = publish(core, transaction, job.application, output, now)?;
+    let descriptors = publish(core, transaction, job.application, &apply.outputs, now)?;
+    for (ordinal, descriptor) in descriptors.iter().enumerate() {
         changes.outputs.push(JobFile {
             job_id: job.key,
             role: 1,
@@ -130,9 +129,8 @@ fn settle(
             application_id: job.application,
             path: descriptor.path.clone(),
             file_id: descriptor.id,
-            version_id: Some(output.version),
+            version_id: Some(descriptor.version),
         });
-        descriptors.push(descriptor);
     }
     let payload: Box<RawValue> = render(&descriptors);
     Ok(decide(&job.state, Command::Succeed { token: *token, payload }, now))

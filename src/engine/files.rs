@@ -83,28 +83,46 @@ impl Descriptor {
     }
 }
 
-/// Puts an output at its path inside a transaction, with event `file.created`.
+/// Puts outputs at their paths inside a transaction, with event `file.created` for each; the files
+/// in the order of the outputs. Of two outputs with one path the later one stays.
 pub(super) fn publish(
     core: &Core,
     transaction: &mut Transaction<'_>,
     application: Key,
-    output: &Output,
+    outputs: &[Output],
     now: Timestamp,
-) -> StoreResult<Descriptor> {
-    let new = NewVersion {
-        file_key: transaction.key()?,
-        file_id: output.file_id,
-        application_id: application,
-        path: output.path.clone(),
-        version_id: output.version,
-        size: i64::try_from(output.size).unwrap_or(i64::MAX),
-        sha256: output.sha256.clone(),
-        media_type: output.media_type.clone(),
-        acl: output.acl.clone(),
-    };
-    let row = files::put(transaction, &new, now.0)?;
-    append(core, transaction, application, &row, EventType::FileCreated, now)?;
-    Descriptor::read(row)
+) -> StoreResult<Vec<Descriptor>> {
+    let mut descriptors = Vec::with_capacity(outputs.len());
+    let mut rest = outputs;
+    while !rest.is_empty() {
+        let (round, later) = rest.split_at(different_paths(rest));
+        rest = later;
+        let mut versions = Vec::with_capacity(round.len());
+        for output in round {
+            versions.push(NewVersion {
+                file_key: transaction.key()?,
+                file_id: output.file_id,
+                path: output.path.clone(),
+                version_id: output.version,
+                size: i64::try_from(output.size).unwrap_or(i64::MAX),
+                sha256: output.sha256.clone(),
+                media_type: output.media_type.clone(),
+                acl: output.acl.clone(),
+            });
+        }
+        let rows = files::put(transaction, application, &versions, now.0)?;
+        append(core, transaction, application, &rows, EventType::FileCreated, now)?;
+        for row in rows {
+            descriptors.push(Descriptor::read(row)?);
+        }
+    }
+    Ok(descriptors)
+}
+
+/// How many outputs from the start have paths of their own.
+fn different_paths(outputs: &[Output]) -> usize {
+    let mut seen = std::collections::HashSet::new();
+    outputs.iter().position(|output| !seen.insert(&output.path)).unwrap_or(outputs.len())
 }
 
 /// Removes a path inside a transaction, with event `file.deleted`.
@@ -117,7 +135,7 @@ pub(super) fn remove(
 ) -> EngineResult<()> {
     let row = files::remove(transaction, application, path, now.0)?
         .ok_or_else(|| EngineError::not_found("file", path))?;
-    append(core, transaction, application, &row, EventType::FileDeleted, now)?;
+    append(core, transaction, application, &[row], EventType::FileDeleted, now)?;
     Ok(())
 }
 
@@ -125,28 +143,28 @@ fn append(
     core: &Core,
     transaction: &mut Transaction<'_>,
     application: Key,
-    row: &FileRow,
+    rows: &[FileRow],
     event_type: EventType,
     now: Timestamp,
 ) -> StoreResult<()> {
-    let descriptor = Descriptor::read(row.clone())?;
-    let sequence = row.last_sequence + 1;
-    files::set_sequence(transaction, row.id, sequence)?;
-    let data = serde_json::value::to_raw_value(&descriptor).unwrap_or_else(|_| json_null());
     let mut ledger = Ledger::default();
-    let occurrence = Occurrence {
-        subject: row.id,
-        kind: SubjectKind::File,
-        subject_id: descriptor.id,
-        application,
-        sequence,
-        event_id: new_id(),
-        event_type,
-        at: now,
-        data: data.get().to_owned(),
-        receiver: None,
-        request_id: "",
-    };
-    ledger.announce(transaction, core, occurrence, || data, &mut Vec::new())?;
+    for row in rows {
+        let descriptor = Descriptor::read(row.clone())?;
+        let data = serde_json::value::to_raw_value(&descriptor).unwrap_or_else(|_| json_null());
+        let occurrence = Occurrence {
+            subject: row.id,
+            kind: SubjectKind::File,
+            subject_id: descriptor.id,
+            application,
+            sequence: row.last_sequence,
+            event_id: new_id(),
+            event_type,
+            at: now,
+            data: data.get().to_owned(),
+            receiver: None,
+            request_id: "",
+        };
+        ledger.announce(transaction, core, occurrence, || data, &mut Vec::new())?;
+    }
     ledger.write(transaction)
 }

@@ -372,7 +372,9 @@ impl Engine {
         let application = caller.application;
         let key = subject("path", (application, &output.path));
         self.custom(vec![key], move |transaction, core, now| {
-            Ok(publish(core, transaction, application, &output, now)?)
+            let outputs = std::slice::from_ref(&output);
+            let published = publish(core, transaction, application, outputs, now)?;
+            published.into_iter().next().ok_or_else(super::confused)
         })
         .await
     }

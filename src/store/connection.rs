@@ -142,8 +142,8 @@ impl Connection {
     /// where Postgres takes row locks; rows come in no promised order.
     pub fn load_by_keys<T: FromRow>(
         &mut self,
-        sql: &'static str,
-        lock: &'static str,
+        sql: &str,
+        lock: &str,
         keys: Vec<Cell>,
     ) -> StoreResult<Vec<T>> {
         if keys.is_empty() {

@@ -1,5 +1,7 @@
 //! Rows of files and their versions; the bytes are elsewhere.
 
+use std::collections::HashMap;
+
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Binary, Text};
 
@@ -147,8 +149,6 @@ pub struct NewVersion {
     pub file_key: Key,
     /// Id of the file, used when the path is new.
     pub file_id: uuid::Uuid,
-    /// Owner.
-    pub application_id: Key,
     /// Path.
     pub path: String,
     /// Version, and key of the bytes.
@@ -173,49 +173,121 @@ const VERSION: &[Column] = &[
     ("created_at", Kind::Int),
 ];
 
-/// Puts a version at its path, over what was there; the file as it is now.
-pub fn put(connection: &mut Connection, new: &NewVersion, now: i64) -> StoreResult<FileRow> {
-    let insert = "INSERT INTO files (id, public_id, application_id, path, version_id, \
-                  last_sequence, created_at, updated_at) VALUES (?, ?, ?, ?, ?, 0, ?, ?) \
-                  ON CONFLICT (application_id, path) WHERE deleted_at IS NULL DO NOTHING";
-    let inserted = connection.execute(
-        Statement::new(insert)
-            .bind(new.file_key)
-            .bind(new.file_id)
-            .bind(new.application_id)
-            .bind(new.path.as_str())
-            .bind(new.version_id)
-            .bind(now)
-            .bind(now),
-    )?;
-    let mut rows = Rows::new("file_versions", VERSION);
-    let mut file_key = new.file_key;
-    if inserted == 0 {
-        let lock = if connection.for_update().is_empty() { "" } else { " FOR UPDATE OF f" };
-        let sql = format!(
-            "{}WHERE f.application_id = ? AND f.path = ? AND f.deleted_at IS NULL{lock}",
-            file_select!()
-        );
-        let old = connection
-            .first::<FileRow>(Statement::new(sql).bind(new.application_id).bind(&*new.path))?
-            .ok_or_else(|| super::StoreError::Corrupt(format!("file {} vanished", new.path)))?;
-        file_key = old.id;
-        supersede(connection, &old.version_id, now)?;
-        let update = "UPDATE files SET version_id = ?, updated_at = ? WHERE id = ?";
-        connection.execute(Statement::new(update).bind(new.version_id).bind(now).bind(old.id))?;
+/// A file's row, held for this transaction.
+#[derive(QueryableByName)]
+struct HeldRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Binary)]
+    public_id: Vec<u8>,
+    #[diesel(sql_type = Text)]
+    path: String,
+    #[diesel(sql_type = Binary)]
+    version_id: Vec<u8>,
+    #[diesel(sql_type = BigInt)]
+    last_sequence: i64,
+    #[diesel(sql_type = BigInt)]
+    created_at: i64,
+}
+
+const NEW_FILE: &[Column] = &[
+    ("id", Kind::Int),
+    ("public_id", Kind::Bytes),
+    ("application_id", Kind::Int),
+    ("path", Kind::Text),
+    ("version_id", Kind::Bytes),
+    ("last_sequence", Kind::Int),
+    ("created_at", Kind::Int),
+    ("updated_at", Kind::Int),
+];
+
+const REPLACED_FILE: &[Column] = &[
+    ("id", Kind::Int),
+    ("version_id", Kind::Bytes),
+    ("last_sequence", Kind::Int),
+    ("updated_at", Kind::Int),
+];
+
+const SUPERSEDED: &[Column] = &[("id", Kind::Bytes), ("superseded_at", Kind::Int)];
+
+/// Puts versions at their paths, over what was there; the files as they are now, in the order
+/// given, each with the number of the event that says so. Paths must differ.
+pub fn put(
+    connection: &mut Connection,
+    application: Key,
+    versions: &[NewVersion],
+    now: i64,
+) -> StoreResult<Vec<FileRow>> {
+    let mut sorted: Vec<&NewVersion> = versions.iter().collect();
+    // One order for all, so that two publishers never wait crosswise.
+    sorted.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut fresh = Rows::new("files", NEW_FILE);
+    for new in &sorted {
+        fresh.push([
+            new.file_key.into(),
+            new.file_id.into(),
+            application.into(),
+            new.path.as_str().into(),
+            new.version_id.into(),
+            1i64.into(),
+            now.into(),
+            now.into(),
+        ]);
     }
-    rows.push([
-        new.version_id.into(),
-        file_key.into(),
-        new.size.into(),
-        new.sha256.as_str().into(),
-        new.media_type.as_str().into(),
-        new.acl.as_str().into(),
-        now.into(),
-    ]);
+    connection.insert(&fresh, OnConflict::Skip)?;
+    let sql = format!(
+        "SELECT id, public_id, path, version_id, last_sequence, created_at FROM files \
+         WHERE application_id = {application} AND deleted_at IS NULL AND path @key @lock"
+    );
+    let paths = sorted.iter().map(|new| Cell::from(new.path.as_str())).collect();
+    let held = connection.load_by_keys::<HeldRow>(&sql, "ORDER BY path FOR UPDATE", paths)?;
+    let mut held: HashMap<String, HeldRow> =
+        held.into_iter().map(|row| (row.path.clone(), row)).collect();
+    let mut rows = Rows::new("file_versions", VERSION);
+    let mut replaced = Rows::keyed("files", 1, REPLACED_FILE);
+    let mut superseded = Rows::keyed("file_versions", 1, SUPERSEDED);
+    let mut files = Vec::with_capacity(versions.len());
+    for new in versions {
+        let mut file = held
+            .remove(&new.path)
+            .ok_or_else(|| super::StoreError::Corrupt(format!("file {} vanished", new.path)))?;
+        if file.version_id != new.version_id.as_bytes() {
+            file.last_sequence += 1;
+            superseded.push([std::mem::take(&mut file.version_id).into(), now.into()]);
+            replaced.push([
+                file.id.into(),
+                new.version_id.into(),
+                file.last_sequence.into(),
+                now.into(),
+            ]);
+        }
+        rows.push([
+            new.version_id.into(),
+            file.id.into(),
+            new.size.into(),
+            new.sha256.as_str().into(),
+            new.media_type.as_str().into(),
+            new.acl.as_str().into(),
+            now.into(),
+        ]);
+        files.push(FileRow {
+            id: file.id,
+            public_id: file.public_id,
+            path: file.path,
+            version_id: new.version_id.as_bytes().to_vec(),
+            last_sequence: file.last_sequence,
+            created_at: file.created_at,
+            updated_at: now,
+            size: new.size,
+            sha256: new.sha256.clone(),
+            media_type: new.media_type.clone(),
+            acl: new.acl.clone(),
+        });
+    }
+    connection.update(&superseded)?;
+    connection.update(&replaced)?;
     connection.insert(&rows, OnConflict::Fail)?;
-    at_path(connection, new.application_id, &new.path)?
-        .ok_or_else(|| super::StoreError::Corrupt(format!("file {} vanished", new.path)))
+    Ok(files)
 }
 
 fn supersede(connection: &mut Connection, version: &[u8], now: i64) -> StoreResult<()> {
@@ -224,14 +296,7 @@ fn supersede(connection: &mut Connection, version: &[u8], now: i64) -> StoreResu
     Ok(())
 }
 
-/// Notes the number of a file's last event.
-pub fn set_sequence(connection: &mut Connection, file: Key, sequence: i64) -> StoreResult<()> {
-    let sql = "UPDATE files SET last_sequence = ? WHERE id = ?";
-    connection.execute(Statement::new(sql).bind(sequence).bind(file))?;
-    Ok(())
-}
-
-/// Holds a path and removes it; the file as it was.
+/// Holds a path and removes it; the file as it was, with the number of the event that says so.
 pub fn remove(
     connection: &mut Connection,
     application: Key,
@@ -243,11 +308,15 @@ pub fn remove(
         "{}WHERE f.application_id = ? AND f.path = ? AND f.deleted_at IS NULL{lock}",
         file_select!()
     );
-    let file = connection.first::<FileRow>(Statement::new(sql).bind(application).bind(path))?;
-    if let Some(file) = &file {
+    let mut file =
+        connection.first::<FileRow>(Statement::new(sql).bind(application).bind(path))?;
+    if let Some(file) = &mut file {
+        file.last_sequence += 1;
         supersede(connection, &file.version_id, now)?;
-        let sql = "UPDATE files SET deleted_at = ?, updated_at = ? WHERE id = ?";
-        connection.execute(Statement::new(sql).bind(now).bind(now).bind(file.id))?;
+        let sql =
+            "UPDATE files SET deleted_at = ?, updated_at = ?, last_sequence = ? WHERE id = ?";
+        let statement = Statement::new(sql).bind(now).bind(now);
+        connection.execute(statement.bind(file.last_sequence).bind(file.id))?;
     }
     Ok(file)
 }

@@ -21,7 +21,9 @@ use crate::support::wait::eventually;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What every server here is started with: callbacks to loopback, short waits between tries.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 8] = [
+    "--log-filter",
+    "warn",
     "--egress-allow",
     "127.0.0.0/8",
     "--retry-schedule-seconds",

@@ -240,6 +240,11 @@ impl Book {
         self.receivers.iter().flat_map(Receiver::log).collect()
     }
 
+    /// Requests that were answered with 202 so far.
+    pub fn promises(&self) -> usize {
+        self.pages().promises.len()
+    }
+
     /// Jobs that were promised a callback, the latest first.
     pub fn promised_jobs(&self) -> Vec<String> {
         let pages = self.pages();
@@ -328,12 +333,14 @@ impl Book {
         }
     }
 
-    /// Looks at some jobs through the API: their events have no gap and one end, and what they
-    /// owed is delivered. How many there were to look at: old ones may have been purged.
+    /// Looks at the latest jobs through the API: their events have no gap and one end, and what
+    /// they owed is delivered. How many there were to look at: old ones may have been purged.
     pub fn inspect(&self, client: &Client, most: usize) -> usize {
         let mut seen = 0;
-        let jobs = self.promised_jobs();
-        for job in jobs.iter().step_by((jobs.len() / most.max(1)).max(1)) {
+        for job in &self.promised_jobs() {
+            if seen == most {
+                break;
+            }
             if client.get(&format!("/v1/jobs/{job}")).status == 404 {
                 continue;
             }

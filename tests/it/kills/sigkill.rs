@@ -14,7 +14,7 @@ use crate::support::process::{Application, Server};
 use crate::support::wait::{eventually, within};
 
 const SEED: u64 = 20_260_101;
-const KILLS_A_PHASE: usize = 5;
+const KILLS_A_PHASE: usize = 6;
 /// Each has its own lane: on Postgres a dead process keeps its lanes until its leases are over.
 const LANES: usize = 12;
 
@@ -86,7 +86,7 @@ fn nothing_is_lost_to_sigkill(database: Database) {
         }
     }
     assert!(account.given_up.len() * 100 <= account.jobs, "{:?}", account.given_up);
-    let seen = harness.book.inspect(&client, 40);
+    let seen = harness.book.inspect(&client, 60);
     assert!(seen >= 10, "only {seen} jobs were left to look at");
     let unfinished = "/v1/jobs?status=pending&status=working&status=stopping";
     eventually("no job is live", PATIENCE, || {
@@ -165,6 +165,10 @@ impl Harness {
             _ => {
                 let ended = self.server.wait_until_ready();
                 assert!(ended.is_none(), "{ended:?}: {}", self.server.stderr());
+                let before = self.book.promises();
+                eventually("clients are served", PATIENCE, || {
+                    (self.book.promises() >= before + 15).then_some(())
+                });
                 self.reach(phase)
             }
         };

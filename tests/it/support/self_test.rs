@@ -27,6 +27,19 @@ fn a_wait_is_bounded_and_looks_at_least_once() {
     });
 }
 
+#[tokio::test]
+async fn an_async_wait_is_bounded_too() {
+    let mut looks = 0;
+    let third = wait::eventually_async("three looks", PATIENCE, async || {
+        looks += 1;
+        (looks == 3).then_some(looks)
+    });
+    assert_eq!(third.await, 3);
+    let never = async || None::<()>;
+    let hopeless = wait::eventually_async("a miracle", Duration::from_millis(20), never);
+    tokio::spawn(hopeless).await.expect_err("it panics");
+}
+
 fn send_signed(client: &Client, body: &str, signed_body: &str) {
     let seconds = Clock::system().now().seconds();
     let webhook = standardwebhooks::Webhook::new(SECRET).expect("a secret");

@@ -34,3 +34,24 @@ pub fn within<T>(timeout: Duration, mut look: impl FnMut() -> Option<T>) -> Opti
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
+
+/// The same for async tests, whose other tasks go on meanwhile.
+pub async fn eventually_async<T>(
+    what: &str,
+    timeout: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let mut pauses = tokio::time::interval(FIRST_PAUSE * 5);
+    let looking = async {
+        loop {
+            pauses.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    match tokio::time::timeout(timeout, looking).await {
+        Ok(found) => found,
+        Err(_) => panic!("not within {timeout:?}: {what}"),
+    }
+}
