@@ -58,7 +58,12 @@ pub struct App {
 
 /// The data folder, made when missing, and the sealer under its master key.
 pub fn open_sealer(config: &Config) -> anyhow::Result<Sealer> {
-    std::fs::create_dir_all(&config.data_dir)
+    use std::os::unix::fs::DirBuilderExt;
+    // Jobs, results and files are nobody else's business on this machine.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
         .with_context(|| format!("cannot create the data folder {}", config.data_dir.display()))?;
     let drawn = Sealer::new_master_key()?;
     let key = config.master_key(|| drawn)?;

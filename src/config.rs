@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ pub struct Config {
     /// Folder for the database file, the master key, stored files and work files.
     pub data_dir: PathBuf,
     /// Networks that callbacks and imports may reach although they are private.
+    #[serde(deserialize_with = "list")]
     pub egress_allow: Vec<IpNet>,
     /// Refuse callbacks and imports over plain HTTP.
     pub https_only: bool,
@@ -57,6 +59,7 @@ pub struct Config {
     /// Limit of one delivery attempt, seconds, everything included.
     pub delivery_deadline_seconds: u64,
     /// Waits between delivery attempts, seconds; by default 5 s up to 24 h, ten tries in all.
+    #[serde(deserialize_with = "some_list")]
     pub retry_schedule_seconds: Option<Vec<u64>>,
     /// `text` or `json`.
     pub log_format: LogFormat,
@@ -72,6 +75,54 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+/// A list, or what variables can hold: one value, or values with commas between them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore<T> {
+    List(Vec<T>),
+    One(T),
+    Text(String),
+}
+
+fn list<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de> + std::str::FromStr,
+    T::Err: std::fmt::Display,
+    D: serde::Deserializer<'de>,
+{
+    match OneOrMore::<T>::deserialize(deserializer)? {
+        OneOrMore::List(list) => Ok(list),
+        OneOrMore::One(one) => Ok(vec![one]),
+        OneOrMore::Text(text) => text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| {
+                let wrong = |error| serde::de::Error::custom(format!("`{part}`: {error}"));
+                part.parse().map_err(wrong)
+            })
+            .collect(),
+    }
+}
+
+fn some_list<'de, D>(deserializer: D) -> Result<Option<Vec<u64>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    match Option::<OneOrMore<u64>>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(OneOrMore::List(list)) => Ok(Some(list)),
+        Some(OneOrMore::One(one)) => Ok(Some(vec![one])),
+        Some(OneOrMore::Text(text)) => {
+            let parsed: Result<Vec<u64>, _> =
+                text.split(',').map(|part| part.trim().parse()).collect();
+            parsed
+                .map(Some)
+                .map_err(|_| serde::de::Error::custom(format!("`{text}` is not a list of seconds")))
+        }
+    }
 }
 
 impl Default for Config {
@@ -99,7 +150,7 @@ impl Default for Config {
             delivery_deadline_seconds: 20,
             retry_schedule_seconds: None,
             log_format: LogFormat::Text,
-            log_filter: "info".to_owned(),
+            log_filter: "info,actix_server=warn".to_owned(),
         }
     }
 }
@@ -183,7 +234,7 @@ pub struct Flags {
     #[arg(long, value_name = "FORMAT", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
-    /// A filter such as info or ringback=debug,warn [default: info]
+    /// A filter such as info or ringback=debug,warn [default: info,actix_server=warn]
     #[arg(long, value_name = "FILTER", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_filter: Option<String>,
@@ -299,16 +350,35 @@ fn describe(error: &figment::Error) -> String {
     let mut lines = Vec::new();
     for single in error.clone() {
         let place = single.path.join(".");
-        let source = single.metadata.as_ref().map(|metadata| metadata.name.to_string());
-        let source = source.unwrap_or_else(|| "settings".to_owned());
-        // A secret's value must not be repeated.
-        if place == "master_key" {
-            lines.push(format!("{source}: master_key is not allowed: 64 hex digits"));
-        } else {
-            lines.push(format!("{source}: {place}: {}", single.kind));
-        }
+        let metadata = single.metadata.as_ref();
+        let file = metadata.and_then(|metadata| metadata.source.as_ref()?.file_path());
+        let source = match (file, metadata) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(metadata)) => metadata.name.to_string(),
+            (None, None) => "settings".to_owned(),
+        };
+        let what = match &single.kind {
+            // A secret's value must not be repeated.
+            _ if place == "master_key" => "master_key is not allowed: 64 hex digits".to_owned(),
+            Kind::UnknownField(name, known) => {
+                format!("{name} is not known; allowed: {}", known.join(", "))
+            }
+            kind if place.is_empty() => one_line(&kind.to_string()),
+            kind => format!("{place}: {}", one_line(&kind.to_string())),
+        };
+        lines.push(format!("{source}: {what}"));
     }
     lines.join("; ")
+}
+
+/// A parser's picture of the place in the file takes several lines; its words are enough.
+fn one_line(text: &str) -> String {
+    let words = text.lines().map(str::trim).filter(|line| {
+        let drawn = line.contains('|')
+            && line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+        !line.is_empty() && !drawn
+    });
+    words.collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -179,7 +179,11 @@ pub fn start_logging(format: crate::config::LogFormat, filter: &str) -> Result<(
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("log_filter {filter:?} is not allowed: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let people = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(people)
+        .with_writer(std::io::stderr);
     let started = match format {
         crate::config::LogFormat::Text => builder.with_target(false).try_init(),
         crate::config::LogFormat::Json => builder.json().flatten_event(true).try_init(),

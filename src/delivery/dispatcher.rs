@@ -68,8 +68,6 @@ pub struct Dispatcher {
     secrets: Secrets,
     /// Leased here.
     held: Mutex<HashSet<Key>>,
-    /// When strays were last looked for.
-    strays_at: Mutex<Instant>,
     freed: Notify,
     stopping: watch::Sender<bool>,
     chance: Box<dyn Fn() -> f64 + Send + Sync>,
@@ -93,7 +91,6 @@ impl Dispatcher {
             lanes: Mutex::new(lanes),
             secrets: Secrets::default(),
             held: Mutex::default(),
-            strays_at: Mutex::new(Instant::now()),
             freed: Notify::new(),
             stopping: watch::Sender::new(false),
             chance: Box::new(chance),
@@ -118,14 +115,8 @@ impl Dispatcher {
         self.held().len()
     }
 
-    /// Looks for lanes with something due; when the next one will have something. Must not run
-    /// beside `step`.
+    /// Looks for lanes with something due; when the next one will have something.
     pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
-        let since = *self.strays_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.elapsed() >= STRAY_PERIOD {
-            self.return_strays().await?;
-            *self.strays_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
         let waiting = self.engine.waiting_lanes().await?;
         let now = self.engine.now();
         let mut lanes = self.lanes();
@@ -139,8 +130,9 @@ impl Dispatcher {
     }
 
     /// Gives back leases of this node that nobody here sends. A claim whose commit got no answer
-    /// leaves such leases; no other node would touch them while this one is alive.
-    async fn return_strays(&self) -> EngineResult<()> {
+    /// leaves such leases; no other node would touch them while this one is alive. Must not run
+    /// beside `step`.
+    pub async fn return_strays(&self) -> EngineResult<()> {
         let leased = self.engine.own_deliveries().await?;
         let strays: Vec<Key> = {
             let held = self.held();
@@ -238,8 +230,7 @@ impl Dispatcher {
             Err(error) => {
                 // Without secrets nothing can be signed; the lease is given back by the record.
                 complain("reading signing secrets", &error);
-                let due_at = self.engine.now().plus_millis(5_000);
-                let next = Next::Retry { due_at, failure: "secrets_unavailable".to_owned() };
+                let next = self.unsigned(&delivery);
                 let closed = crate::engine::ClosedAttempt {
                     delivery_id: delivery.key,
                     number: delivery.attempt,
@@ -274,6 +265,20 @@ impl Dispatcher {
             ),
         }
         self.record(&delivery, closed, next).await;
+    }
+
+    /// What follows when nothing could be signed: the schedule goes on as after any failure.
+    fn unsigned(&self, delivery: &OwedDelivery) -> Next {
+        let reason = "secrets_unavailable".to_owned();
+        let schedule = delivery.receiver.format.schedule();
+        let next = u32::try_from(delivery.try_number + 1).ok();
+        match next.and_then(|next| schedule.delay_before(next)) {
+            Some(wait) => Next::Retry { due_at: self.engine.now().plus(wait), failure: reason },
+            None => {
+                let status = crate::engine::delivery_status::EXHAUSTED;
+                Next::End { status, reason, receiver_gone: false }
+            }
+        }
     }
 
     async fn outgoing(&self, delivery: &OwedDelivery) -> EngineResult<Outgoing> {
@@ -357,8 +362,15 @@ impl Dispatcher {
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
         let mut last_look = Instant::now() - LOOK_PERIOD;
         let mut next_due: Option<Timestamp> = None;
+        let mut strays_at = Instant::now();
         while !*shutdown.borrow() {
             beat();
+            if strays_at.elapsed() >= STRAY_PERIOD {
+                match self.return_strays().await {
+                    Ok(()) => strays_at = Instant::now(),
+                    Err(error) => complain("looking for strays", &error),
+                }
+            }
             let engine = Arc::clone(&self.engine);
             let rung = engine.bells.deliveries.notified();
             tokio::pin!(rung);

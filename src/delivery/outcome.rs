@@ -1,8 +1,7 @@
 //! What an answer or a failure means: the attempt's record and what follows. Pure.
 
 use crate::egress::{Answer, SendError};
-use crate::engine::{ClosedAttempt, delivery_status};
-use crate::engine::{Next, OwedDelivery, RECEIVER_GONE};
+use crate::engine::{ClosedAttempt, Next, OwedDelivery, RECEIVER_GONE, delivery_status};
 use crate::formats::{Schedule, Verdict};
 use crate::ids::Timestamp;
 
@@ -105,7 +104,8 @@ fn secrets_of(delivery: &OwedDelivery) -> Vec<String> {
     let mut secrets: Vec<String> = Vec::new();
     for (_, value) in &delivery.receiver.headers {
         secrets.push(value.clone());
-        secrets.extend(value.split_whitespace().filter(|word| word.len() >= PART).map(str::to_owned));
+        secrets
+            .extend(value.split_whitespace().filter(|word| word.len() >= PART).map(str::to_owned));
     }
     if let Some((_, query)) = delivery.receiver.url.split_once('?') {
         secrets.push(query.to_owned());

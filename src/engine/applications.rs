@@ -400,11 +400,17 @@ impl Engine {
         for row in rows {
             let over = row.expires_at.is_some_and(|end| end <= now.0);
             let (false, None, Some(sealed)) = (over, row.revoked_at, row.sealed) else { continue };
-            let plain = self.core.sealer.open(PLACE, &sealed).map_err(sealing)?;
-            let text = String::from_utf8(plain).unwrap_or_default();
-            let secret = SigningSecret::parse(&text)
-                .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))?;
-            secrets.push(secret);
+            let opened = self.core.sealer.open(PLACE, &sealed).ok();
+            let text = opened.and_then(|plain| String::from_utf8(plain).ok());
+            match text.and_then(|text| SigningSecret::parse(&text).ok()) {
+                Some(secret) => secrets.push(secret),
+                // The others still sign.
+                None => tracing::error!(credential = row.id, "a signing secret cannot be read"),
+            }
+        }
+        if secrets.is_empty() {
+            let text = format!("application {application} has no signing secret that works");
+            return Err(EngineError::Invalid(text));
         }
         Ok(secrets)
     }

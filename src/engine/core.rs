@@ -24,7 +24,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// Receivers by key, from memory or from the database. Keys without a row are left out.
+    /// Receivers by key, from memory or from the database. Keys without a
+    /// readable row are left out.
     pub(super) fn receivers(
         &self,
         connection: &mut Connection,
@@ -45,9 +46,18 @@ impl Core {
         }
         for row in receivers::load(connection, &missing)? {
             let digest = row.digest.clone();
-            let receiver = Arc::new(Receiver::open(row, &self.sealer, &self.formats)?);
-            self.receivers.keep(digest, Arc::clone(&receiver));
-            found.insert(receiver.key, receiver);
+            match Receiver::open(row, &self.sealer, &self.formats) {
+                Ok(receiver) => {
+                    let receiver = Arc::new(receiver);
+                    self.receivers.keep(digest, Arc::clone(&receiver));
+                    found.insert(receiver.key, receiver);
+                }
+                // One damaged row must not hold up everybody else's work.
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "a receiver cannot be read; it gets nothing");
+                }
+            }
         }
         Ok(found)
     }

@@ -94,18 +94,18 @@ impl Engine {
     pub async fn stop_group(&self, caller: &Caller, id: Uuid) -> EngineResult<Box<RawValue>> {
         // Finding it first tells whose it is.
         self.find_group(caller, id).await?;
-        let mut after: Key = 0;
+        let mut after: (i64, Key) = (0, 0);
         loop {
             let page = self
                 .store
                 .read(move |connection| match groups::find(connection, id)? {
                     Some(group) => jobs::of_group(connection, group.id, after, PAGE),
-                    None if after == 0 => Ok(jobs::find(connection, id)?.into_iter().collect()),
+                    None if after == (0, 0) => Ok(jobs::find(connection, id)?.into_iter().collect()),
                     None => Ok(Vec::new()),
                 })
                 .await?;
             let Some(last) = page.last() else { break };
-            after = last.id;
+            after = (last.created_at, last.id);
             let live = page.iter().filter(|job| !Status::from_number(job.status).is_final());
             let stops = live.map(|job| {
                 self.apply_with(Apply {

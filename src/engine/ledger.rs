@@ -58,12 +58,11 @@ impl Ledger {
         lanes: &mut Vec<i64>,
     ) -> StoreResult<()> {
         let mut wanting: Vec<&Arc<Receiver>> = Vec::new();
-        for receiver in occurrence.receiver {
-            if receiver.wants(occurrence.event_type)
-                && !has_declined(transaction, &occurrence, receiver)?
-            {
-                wanting.push(receiver);
-            }
+        if let Some(receiver) = occurrence.receiver
+            && receiver.wants(occurrence.event_type)
+            && !has_declined(transaction, &occurrence, receiver)?
+        {
+            wanting.push(receiver);
         }
         if !wanting.is_empty() {
             self.owe(transaction, core, &occurrence, &wanting, &view(), lanes)?;

@@ -38,9 +38,9 @@ pub use catalog::{Catalog, Checked, JobType, SourceName};
 pub use core::Core;
 pub use error::{EngineError, EngineResult};
 pub use files::{Descriptor, Output};
-pub use intake::{BatchAnswer, NewJob};
-pub use ledger::RECEIVER_GONE;
+pub use intake::{BatchAnswer, NewJob, folded};
 pub use keeping::{NODE_LIFE_MILLIS, SHARDS, Standing};
+pub use ledger::RECEIVER_GONE;
 pub use operation::{
     Applied, ClaimedBatch, ClaimedJob, Idempotency, Next, OwedDelivery, Record, RenderPayload,
 };
@@ -118,8 +118,32 @@ impl Engine {
             node: 0,
             node_name: format!("node-{}", crate::ids::new_id().simple()),
         };
+        engine.agree_on_master_key().await?;
         engine.node = engine.custom(Vec::new(), |transaction, _, _| Ok(transaction.key()?)).await?;
         Ok(engine)
+    }
+
+    /// Refuses a master key that is not the one the database was set up with: everything sealed
+    /// would be unreadable, and what this node seals would be unreadable to the others.
+    async fn agree_on_master_key(&self) -> EngineResult<()> {
+        const PLACE: &str = "master key";
+        let offered = self
+            .core
+            .sealer
+            .seal(PLACE, PLACE.as_bytes())
+            .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))?;
+        let agreed = self
+            .custom(Vec::new(), move |transaction, _, _| {
+                Ok(crate::store::nodes::agree(transaction, PLACE, &offered)?)
+            })
+            .await?;
+        self.core.sealer.open(PLACE, &agreed).map(|_| ()).map_err(|_| {
+            EngineError::Invalid(
+                "this master key is not the one that the database was set up with; give that one \
+                 as RINGBACK_MASTER_KEY or as master.key in the data folder"
+                    .to_owned(),
+            )
+        })
     }
 
     /// The time, as the engine sees it.

@@ -36,17 +36,17 @@ pub enum Operation {
 
 /// The answer to one write.
 pub enum Outcome {
-    /// See [`Operation::Submit`].
+    /// See `Operation::Submit`.
     Submit(EngineResult<Submitted>),
-    /// See [`Operation::Claim`].
+    /// See `Operation::Claim`.
     Claim(ClaimedBatch),
-    /// See [`Operation::Apply`].
+    /// See `Operation::Apply`.
     Apply(Box<EngineResult<Applied>>),
-    /// See [`Operation::ClaimDeliveries`].
+    /// See `Operation::ClaimDeliveries`.
     ClaimDeliveries(Vec<OwedDelivery>),
-    /// See [`Operation::Record`]: whether the lease still held.
+    /// See `Operation::Record`: whether the lease still held.
     Record(bool),
-    /// See [`Operation::Custom`].
+    /// See `Operation::Custom`.
     Custom(EngineResult<Box<dyn Any + Send>>),
 }
 
@@ -91,7 +91,7 @@ pub struct Idempotency {
     pub hash: String,
 }
 
-/// See [`Operation::Submit`].
+/// See `Operation::Submit`.
 pub struct Submit {
     /// Owner.
     pub application: Key,
@@ -125,7 +125,7 @@ pub enum Submitted {
     },
 }
 
-/// See [`Operation::Claim`].
+/// See `Operation::Claim`.
 pub struct Claim {
     /// Who.
     pub node: Key,
@@ -159,7 +159,7 @@ pub struct ClaimedJob {
 /// Makes a result's payload from the files that were published with it.
 pub type RenderPayload = Arc<dyn Fn(&[Descriptor]) -> Box<RawValue> + Send + Sync>;
 
-/// See [`Operation::Apply`].
+/// See `Operation::Apply`.
 pub struct Apply {
     /// Which job.
     pub job: Key,
@@ -186,7 +186,7 @@ pub struct Applied {
     pub lanes: Vec<i64>,
 }
 
-/// See [`Operation::ClaimDeliveries`].
+/// See `Operation::ClaimDeliveries`.
 pub struct ClaimDeliveries {
     /// Who.
     pub node: Key,
@@ -252,7 +252,7 @@ pub enum Next {
     },
 }
 
-/// See [`Operation::Record`].
+/// See `Operation::Record`.
 pub struct Record {
     /// Delivery.
     pub delivery: Key,
@@ -273,7 +273,7 @@ pub type CustomRun = Box<
         + Sync,
 >;
 
-/// See [`Operation::Custom`].
+/// See `Operation::Custom`.
 pub struct Custom {
     /// Hashes of what it changes.
     pub subjects: Vec<u64>,

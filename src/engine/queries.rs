@@ -237,7 +237,7 @@ impl Engine {
                 let Some(group) = groups::find(connection, id)? else {
                     return Ok((None, jobs::find(connection, id)?.into_iter().collect()));
                 };
-                let jobs = jobs::of_group(connection, group.id, 0, GROUP_JOBS)?;
+                let jobs = jobs::of_group(connection, group.id, (0, 0), GROUP_JOBS)?;
                 Ok((Some(group), jobs))
             })
             .await?;

@@ -5,13 +5,14 @@ use uuid::Uuid;
 use super::core::Core;
 use super::error::{EngineError, EngineResult};
 use super::ledger::{Ledger, Occurrence};
-use super::operation::{Draft, GroupChoice, Outcome, Submit, Submitted};
+use super::operation::{Draft, GroupChoice, Idempotency, Outcome, Submit, Submitted};
 use super::stored::{StoredJob, read_id};
 use super::view;
 use crate::ids::{Key, SubjectKind, Timestamp};
 use crate::lifecycle::{EventType, JobEvent, Status, fold};
 use crate::store::files::JobFile;
 use crate::store::groups::GroupRow;
+use crate::store::idempotency::IdempotencyRow;
 use crate::store::jobs::{LiveJob, NewJob};
 use crate::store::{
     Run, Statement, StoreError, StoreResult, Transaction, files, groups, idempotency, jobs,
@@ -70,6 +71,12 @@ fn admit(transaction: &mut Transaction<'_>, submit: &Submit, run: Run) -> Engine
         && jobs::find(transaction, draft.id)?.is_some()
     {
         return Ok(done);
+    }
+    // An accepted request is answered as it was, also when its group has been sealed since.
+    if matches!(submit.group, GroupChoice::Join(_))
+        && let Some(replay) = known_key(transaction, submit)?
+    {
+        return Ok(Admission::Replay(replay));
     }
     // Groups that the application may not join are refused before the key is taken: errors are
     // not remembered.
@@ -148,10 +155,25 @@ fn take_key(transaction: &mut Transaction<'_>, submit: &Submit) -> EngineResult<
     }
     let row = idempotency::find(transaction, submit.application, &idempotency.key)?
         .ok_or(EngineError::IdempotencyInFlight)?;
-    if row.hash != idempotency.hash {
+    replay(&row, idempotency).map(Some)
+}
+
+/// What an earlier request with the key made, without taking the key.
+fn known_key(
+    transaction: &mut Transaction<'_>,
+    submit: &Submit,
+) -> EngineResult<Option<Submitted>> {
+    let Some(idempotency) = &submit.idempotency else { return Ok(None) };
+    let row = idempotency::find(transaction, submit.application, &idempotency.key)?;
+    let row = row.filter(|row| row.expires_at > submit.now.0);
+    row.map(|row| replay(&row, idempotency)).transpose()
+}
+
+fn replay(row: &IdempotencyRow, asked: &Idempotency) -> EngineResult<Submitted> {
+    if row.hash != asked.hash {
         return Err(EngineError::IdempotencyMismatch);
     }
-    Ok(Some(Submitted::Replay { kind: row.subject_kind, id: read_id(&row.subject_id)? }))
+    Ok(Submitted::Replay { kind: row.subject_kind.clone(), id: read_id(&row.subject_id)? })
 }
 
 /// The group of that id, held; made when nobody has it yet.

@@ -6,7 +6,7 @@
 //! no descriptor points to is an orphan and is swept.
 //!
 //! Must not know: jobs, applications, HTTP, the store, the clock. Serving is the caller's matter:
-//! recorded media types include HTML and SVG, see [`media_type`].
+//! recorded media types include HTML and SVG, see [`media_type()`].
 
 pub mod blob;
 pub mod chunks;

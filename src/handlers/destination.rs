@@ -82,8 +82,8 @@ fn members<'a>(value: &'a Value, place: &str) -> Result<(Members<'a>, &'static s
         return Err(format!("{} is not supported; allowed: null", members.place(name)));
     }
     let acl = match members.text("acl")? {
-        None | Some("public") => "public",
-        Some("private") => "private",
+        None | Some("private") => "private",
+        Some("public") => "public",
         Some(other) => {
             let other: String = other.chars().take(40).collect();
             return Err(format!("{} {other:?}; allowed: public, private", members.place("acl")));
@@ -113,15 +113,15 @@ mod tests {
     fn paths_are_normalised_and_the_rest_has_defaults() {
         assert_eq!(
             shown(json!({"path": "//a///b", "directory": null, "lifecycle": null, "bucket": null})),
-            Ok(json!({"path": "/a/b", "acl": "public"}))
+            Ok(json!({"path": "/a/b", "acl": "private"}))
         );
         assert_eq!(
-            shown(json!({"directory": "/a/", "acl": "private"})),
-            Ok(json!({"directory": "/a", "acl": "private"}))
+            shown(json!({"directory": "/a/", "acl": "public"})),
+            Ok(json!({"directory": "/a", "acl": "public"}))
         );
         let (directory, acl) =
             Destination::read_directory(&json!({"path": "/a/"}), "destination").unwrap();
-        assert_eq!((directory.as_str(), acl), ("/a", "public"));
+        assert_eq!((directory.as_str(), acl), ("/a", "private"));
     }
 
     #[test]

@@ -62,8 +62,6 @@ pub struct Runner {
     queues: Mutex<Vec<String>>,
     busy: AtomicUsize,
     freed: Notify,
-    /// When strays were last looked for.
-    strays_at: Mutex<Instant>,
     chance: Box<dyn Fn() -> f64 + Send + Sync>,
 }
 
@@ -96,7 +94,6 @@ impl Runner {
             queues: Mutex::default(),
             busy: AtomicUsize::new(0),
             freed: Notify::new(),
-            strays_at: Mutex::new(Instant::now()),
             chance: Box::new(chance),
         }
     }
@@ -111,22 +108,18 @@ impl Runner {
     }
 
     /// Looks for work that no bell told of: jobs whose time has come, queues with ready jobs. When
-    /// the next waiting job is due. Must not run beside `step`.
+    /// the next waiting job is due.
     pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
         let next = self.services.engine.promote().await?;
         let found = self.services.engine.ready_queues().await?;
         self.note_queues(found);
-        let since = *self.strays_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.elapsed() >= STRAY_PERIOD {
-            self.rescue_strays().await?;
-            *self.strays_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
         Ok(next)
     }
 
     /// Gives up leases of this node that nobody here works on. A claim whose commit got no answer
-    /// leaves such leases; no other node would touch them while this one is alive.
-    async fn rescue_strays(&self) -> EngineResult<()> {
+    /// leaves such leases; no other node would touch them while this one is alive. Must not run
+    /// beside `step`.
+    pub async fn rescue_strays(&self) -> EngineResult<()> {
         let engine = &self.services.engine;
         // Whatever was claimed before this read is among the running or has ended, and what has
         // ended since refuses its token.
@@ -469,8 +462,15 @@ impl Runner {
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
         let mut last_look = Instant::now() - LOOK_PERIOD;
         let mut next_due: Option<Timestamp> = None;
+        let mut strays_at = Instant::now();
         while !*shutdown.borrow() {
             beat();
+            if strays_at.elapsed() >= STRAY_PERIOD {
+                match self.rescue_strays().await {
+                    Ok(()) => strays_at = Instant::now(),
+                    Err(error) => complain("looking for strays", &error),
+                }
+            }
             let engine = Arc::clone(&self.services.engine);
             let rung = engine.bells.jobs.notified();
             tokio::pin!(rung);

@@ -38,6 +38,8 @@ struct Slot {
     known: Mutex<Option<Known>>,
     /// Held while the database is asked, so that a thousand requests ask once.
     gate: tokio::sync::Mutex<()>,
+    /// When the database last gave no answer.
+    failed_at: Mutex<Option<Instant>>,
     refreshing: AtomicBool,
     /// Time of the last use, and of the last one that was noted; 0 for never.
     used_at: AtomicI64,
@@ -125,7 +127,8 @@ impl Slot {
         self: &Arc<Self>,
         engine: &Arc<Engine>,
         lookup: &str,
-    ) -> EngineResult<Option<Arc<Caller>>> {
+    ) -> Result<Option<Arc<Caller>>, Problem> {
+        let came = Instant::now();
         if let Some(known) = self.fresh() {
             if known.asked_at.elapsed() > REFRESH_AGE
                 && !self.refreshing.swap(true, Ordering::AcqRel)
@@ -141,10 +144,24 @@ impl Slot {
             return Ok(known.caller);
         }
         let _gate = self.gate.lock().await;
-        match self.fresh() {
-            Some(known) => Ok(known.caller),
-            None => self.ask(engine, lookup.to_owned()).await,
+        if let Some(known) = self.fresh() {
+            return Ok(known.caller);
         }
+        // Whoever asked while this request waited got no answer. Each asking for itself, one
+        // after the other, would keep the last of a crowd waiting for minutes.
+        if self.failed_at().is_some_and(|failed| failed >= came) {
+            let detail = "the database did not answer another request with this key";
+            return Err(Problem::new(Code::Unavailable, detail).with_retry_after(1));
+        }
+        let asked = self.ask(engine, lookup.to_owned()).await;
+        if asked.is_err() {
+            *self.failed_at() = Some(Instant::now());
+        }
+        Ok(asked?)
+    }
+
+    fn failed_at(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, engine: &Engine, lookup: String) -> EngineResult<Option<Arc<Caller>>> {

@@ -29,7 +29,7 @@ pub use state::{Settings, State};
 use problem::{Code, Problem};
 use v1::{batch, deliveries, events, files, groups, jobs};
 
-/// All routes. [`observe`] goes around them, and [`State`] into the application's data.
+/// All routes. [`observe()`] goes around them, and [`State`] into the application's data.
 pub fn configure(config: &mut web::ServiceConfig) {
     config
         .service(
@@ -64,9 +64,21 @@ pub fn configure(config: &mut web::ServiceConfig) {
             resource("/v1/deliveries/{deliveryId}/redeliver", "POST")
                 .route(post().to(deliveries::redeliver)),
         )
-        .service(resource("/healthz", "GET").route(get().to(health::alive)))
-        .service(resource("/readyz", "GET").route(get().to(health::ready)))
-        .service(resource("/metrics", "GET").route(get().to(health::metrics)))
+        .service(
+            resource("/healthz", "GET, HEAD")
+                .route(get().to(health::alive))
+                .route(head().to(health::alive)),
+        )
+        .service(
+            resource("/readyz", "GET, HEAD")
+                .route(get().to(health::ready))
+                .route(head().to(health::ready)),
+        )
+        .service(
+            resource("/metrics", "GET, HEAD")
+                .route(get().to(health::metrics))
+                .route(head().to(health::metrics)),
+        )
         .service(resource("/openapi.json", "GET").route(get().to(health::document)))
         .service(resource("/docs", "GET").route(get().to(health::docs)))
         .default_service(web::to(unmatched));

@@ -571,27 +571,53 @@ pub fn find(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<D
     connection.first(Statement::new(concat!(shown!(), "WHERE d.public_id = ?")).bind(id))
 }
 
-/// Deliveries of an application, newest first, older than a key.
+/// Deliveries of an application, newest first, older than that of a key (`i64::MAX` for all).
 pub fn of_application(
     connection: &mut Connection,
     application: Key,
     before: Key,
     limit: i64,
 ) -> StoreResult<Vec<DeliveryRow>> {
-    let sql =
-        concat!(shown!(), "WHERE d.application_id = ? AND d.id < ? ORDER BY d.id DESC LIMIT ?");
-    connection.load(Statement::new(sql).bind(application).bind(before).bind(limit))
+    older(connection, concat!(shown!(), "WHERE d.application_id = ?"), application, before, limit)
 }
 
-/// Deliveries about a subject, newest first, older than a key.
+/// Deliveries about a subject, newest first, older than that of a key (`i64::MAX` for all).
 pub fn of_subject(
     connection: &mut Connection,
     subject: Key,
     before: Key,
     limit: i64,
 ) -> StoreResult<Vec<DeliveryRow>> {
-    let sql = concat!(shown!(), "WHERE d.subject_id = ? AND d.id < ? ORDER BY d.id DESC LIMIT ?");
-    connection.load(Statement::new(sql).bind(subject).bind(before).bind(limit))
+    older(connection, concat!(shown!(), "WHERE d.subject_id = ?"), subject, before, limit)
+}
+
+#[derive(QueryableByName)]
+struct DateRow {
+    #[diesel(sql_type = BigInt)]
+    created_at: i64,
+}
+
+/// Keys alone tell no order, since each writer draws its own block of them. What is older than a
+/// delivery that has been purged since is about to be purged as well: the list ends there.
+fn older(
+    connection: &mut Connection,
+    chosen: &str,
+    of: Key,
+    before: Key,
+    limit: i64,
+) -> StoreResult<Vec<DeliveryRow>> {
+    let date = if before == Key::MAX {
+        Key::MAX
+    } else {
+        let sql = "SELECT created_at FROM deliveries WHERE id = ?";
+        let found = connection.load::<DateRow>(Statement::new(sql).bind(before))?;
+        let Some(row) = found.first() else { return Ok(Vec::new()) };
+        row.created_at
+    };
+    let sql = format!(
+        "{chosen} AND (d.created_at, d.id) < (?, ?) ORDER BY d.created_at DESC, d.id DESC LIMIT ?"
+    );
+    connection.load(Statement::new(sql).bind(of).bind(date).bind(before).bind(limit))
 }
 
 /// A stored attempt.

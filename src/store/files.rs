@@ -308,13 +308,11 @@ pub fn remove(
         "{}WHERE f.application_id = ? AND f.path = ? AND f.deleted_at IS NULL{lock}",
         file_select!()
     );
-    let mut file =
-        connection.first::<FileRow>(Statement::new(sql).bind(application).bind(path))?;
+    let mut file = connection.first::<FileRow>(Statement::new(sql).bind(application).bind(path))?;
     if let Some(file) = &mut file {
         file.last_sequence += 1;
         supersede(connection, &file.version_id, now)?;
-        let sql =
-            "UPDATE files SET deleted_at = ?, updated_at = ?, last_sequence = ? WHERE id = ?";
+        let sql = "UPDATE files SET deleted_at = ?, updated_at = ?, last_sequence = ? WHERE id = ?";
         let statement = Statement::new(sql).bind(now).bind(now);
         connection.execute(statement.bind(file.last_sequence).bind(file.id))?;
     }

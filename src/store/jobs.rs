@@ -181,11 +181,12 @@ pub fn find(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<J
     connection.first(Statement::new(sql).bind(id))
 }
 
-/// Jobs of an explicit group after a key, for reading.
+/// Jobs of an explicit group in the order of joining, behind a `(date, key)`, for reading. Keys
+/// alone tell no order: each writer draws its own block of them.
 pub fn of_group(
     connection: &mut Connection,
     group: Key,
-    after: Key,
+    after: (i64, Key),
     limit: i64,
 ) -> StoreResult<Vec<JobRow>> {
     let sql = concat!(
@@ -193,9 +194,10 @@ pub fn of_group(
         any_columns!(),
         " FROM ",
         any_tables!(),
-        " WHERE j.group_id = ? AND j.id > ? ORDER BY j.id LIMIT ?"
+        " WHERE j.group_id = ? AND (j.created_at, j.id) > (?, ?) \
+         ORDER BY j.created_at, j.id LIMIT ?"
     );
-    connection.load(Statement::new(sql).bind(group).bind(after).bind(limit))
+    connection.load(Statement::new(sql).bind(group).bind(after.0).bind(after.1).bind(limit))
 }
 
 /// Jobs by their ids outside, for reading.

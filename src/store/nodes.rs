@@ -1,7 +1,7 @@
 //! Who is alive and who sends for which lanes; and the blocks of row keys.
 
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable};
+use diesel::sql_types::{BigInt, Binary, Nullable};
 
 use super::connection::Connection;
 use super::error::{StoreError, StoreResult};
@@ -20,6 +20,22 @@ pub fn reserve_keys(connection: &mut Connection, count: i64) -> StoreResult<Key>
     let row = connection.first::<ValueRow>(Statement::new(sql).bind(count))?;
     row.map(|row| row.value - count)
         .ok_or_else(|| StoreError::Corrupt("the counter of keys is missing".to_owned()))
+}
+
+#[derive(QueryableByName)]
+struct SettingRow {
+    #[diesel(sql_type = Binary)]
+    value: Vec<u8>,
+}
+
+/// What the installation agreed on under a name: `offered` when nobody has said before.
+pub fn agree(connection: &mut Connection, name: &str, offered: &[u8]) -> StoreResult<Vec<u8>> {
+    let insert = "INSERT INTO installation (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING";
+    connection.execute(Statement::new(insert).bind(name).bind(offered.to_vec()))?;
+    let select = "SELECT value FROM installation WHERE name = ?";
+    let row = connection.first::<SettingRow>(Statement::new(select).bind(name))?;
+    row.map(|row| row.value)
+        .ok_or_else(|| StoreError::Corrupt(format!("the installation has no {name}")))
 }
 
 /// Says that a node is alive until `expires_at`.

@@ -5,12 +5,17 @@
 #   RINGBACK_URL           where the server is
 #   RINGBACK_API_KEY       a valid key with all scopes
 #   RINGBACK_SEEDS         JSON of things that exist, see hooks.py
-#   RINGBACK_SCHEMATHESIS  the program `st`; ./test says which
+#   RINGBACK_SCHEMATHESIS  absolute path of the program `st`; ./test says which
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # Its hooks are found by their module's name; nothing is written next to the sources.
 export PYTHONPATH=$here PYTHONDONTWRITEBYTECODE=1 SCHEMATHESIS_HOOKS=hooks
+
+# Hypothesis leaves files where it runs.
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
 
 checks=(
     not_a_server_error

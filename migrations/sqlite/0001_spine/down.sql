@@ -18,4 +18,5 @@ DROP TABLE groups;
 DROP TABLE receivers;
 DROP TABLE credentials;
 DROP TABLE applications;
+DROP TABLE installation;
 DROP TABLE counters;

@@ -8,6 +8,12 @@ CREATE TABLE counters (
 ) WITHOUT ROWID;
 INSERT INTO counters (name, value) VALUES ('keys', 1);
 
+-- What an installation must agree on, such as a value that only its master key opens.
+CREATE TABLE installation (
+    name TEXT NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE applications (
     id INTEGER NOT NULL PRIMARY KEY,
     public_id BLOB NOT NULL UNIQUE,
@@ -111,7 +117,7 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_by_creation ON jobs (application_id, created_at, id);
 CREATE INDEX jobs_by_update ON jobs (application_id, updated_at, id) WHERE updated_at IS NOT NULL;
-CREATE INDEX jobs_of_group ON jobs (group_id, id) WHERE group_id IS NOT NULL;
+CREATE INDEX jobs_of_group ON jobs (group_id, created_at, id) WHERE group_id IS NOT NULL;
 
 -- Live work only: a row lives from submission to the end of the job.
 CREATE TABLE live_jobs (
@@ -210,7 +216,7 @@ CREATE TABLE deliveries (
     completed_at BIGINT,
     UNIQUE (subject_id, sequence, receiver_id)
 );
-CREATE INDEX deliveries_by_creation ON deliveries (application_id, id);
+CREATE INDEX deliveries_by_creation ON deliveries (application_id, created_at, id);
 
 -- Deliveries that are still owed.
 CREATE TABLE live_deliveries (

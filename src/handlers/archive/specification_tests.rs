@@ -36,7 +36,7 @@ fn sources_are_listed_in_order_and_stored_tidied() {
                 {"fileId": id},
                 {"path": "/b/c"},
             ],
-            "destination": {"path": "/a.zip", "acl": "public"},
+            "destination": {"path": "/a.zip", "acl": "private"},
             "archiveType": "zip",
         })
     );
@@ -110,7 +110,7 @@ fn an_extraction_is_stored_tidied() {
             "source": {"path": "/a.zip"},
             "destination": {"directory": "/out", "acl": "private"},
             "extractedFilesReport": {
-                "destination": {"directory": "/r", "acl": "public"},
+                "destination": {"directory": "/r", "acl": "private"},
                 "format": "csv",
             },
         })

@@ -26,7 +26,7 @@ fn secrets_go_apart_and_come_back() {
         checked.specification,
         json!({
             "sourceUrl": "https://files.example/a.txt?X-Amz-Signature=***&part=1",
-            "destination": {"directory": "/in", "acl": "public"},
+            "destination": {"directory": "/in", "acl": "private"},
             "externalAuthorization": {"headers": {"Authorization": "***", "X-Id": "***"}},
         })
     );

@@ -78,9 +78,27 @@ fn what_another_application_has_does_not_exist(database: Database) {
 
     // Nor by naming it in a body.
     for group in [&estate.open, &estate.group] {
-        let joins = |id: &str| other.post("/v1/jobs", &with(noop(0.0), "groupId", id));
-        assert_eq!(shape(joins(group), group), shape(joins(NONE), NONE));
+        let joined = other.post("/v1/jobs", &with(noop(0.0), "groupId", group.as_str()));
+        problem(joined, 404, "not_found");
     }
+    // Nor in a list, whatever it is asked for.
+    for (query, name) in [
+        (format!("jobs?groupId={}", estate.group), "jobs"),
+        (format!("jobs?groupId={}", estate.open), "jobs"),
+        (format!("jobs?fileId={}", estate.file), "jobs"),
+        (format!("jobs?issuer=urn:app:{}", world.application.id), "jobs"),
+        ("jobs?type=urn:job:noop".to_owned(), "jobs"),
+        ("jobs?path=/mine/".to_owned(), "jobs"),
+        ("files".to_owned(), "files"),
+        ("files?prefix=/mine/".to_owned(), "files"),
+        ("deliveries".to_owned(), "deliveries"),
+        (format!("deliveries?jobId={}", estate.job), "deliveries"),
+    ] {
+        let page = other.get(&format!("/v1/{query}")).expect(200).json();
+        assert_eq!((&page[name], &page["nextPageToken"]), (&json!([]), &Value::Null), "{query}");
+    }
+
+    // Nor by reading it.
     let reads = |source: Value| {
         let job = json!({
             "type": "urn:job:archive.create",
@@ -95,22 +113,6 @@ fn what_another_application_has_does_not_exist(database: Database) {
     assert_eq!(failure.replace(&estate.file, NONE), reads(json!({"fileId": NONE})).to_string());
     let failure = reads(json!({"path": "/mine/a.txt"})).to_string();
     assert_eq!(failure.replace("/mine/a.txt", "/z"), reads(json!({"path": "/z"})).to_string());
-
-    // Nor in a list, whatever it is asked for.
-    for (query, name) in [
-        (format!("jobs?groupId={}", estate.group), "jobs"),
-        (format!("jobs?groupId={}", estate.open), "jobs"),
-        (format!("jobs?fileId={}", estate.file), "jobs"),
-        (format!("jobs?issuer=urn:app:{}", world.application.id), "jobs"),
-        ("jobs?type=urn:job:noop".to_owned(), "jobs"),
-        ("files".to_owned(), "files"),
-        ("files?prefix=/mine/".to_owned(), "files"),
-        ("deliveries".to_owned(), "deliveries"),
-        (format!("deliveries?jobId={}", estate.job), "deliveries"),
-    ] {
-        let page = other.get(&format!("/v1/{query}")).expect(200).json();
-        assert_eq!((&page[name], &page["nextPageToken"]), (&json!([]), &Value::Null), "{query}");
-    }
 
     // The same names are free, and nothing of the first application's has changed.
     other.put("/v1/files/mine/a.txt", "theirs").expect(201);
@@ -129,7 +131,15 @@ on_both!(a_key_does_what_its_scopes_say);
 fn a_key_does_what_its_scopes_say(database: Database) {
     let world = World::start(database);
     let scopes = [
-        ("jobs:read", vec![("GET", "/v1/jobs"), ("GET", "/v1/jobs/X"), ("GET", "/v1/jobs/X/events"), ("GET", "/v1/groups/X")]),
+        (
+            "jobs:read",
+            vec![
+                ("GET", "/v1/jobs"),
+                ("GET", "/v1/jobs/X"),
+                ("GET", "/v1/jobs/X/events"),
+                ("GET", "/v1/groups/X"),
+            ],
+        ),
         (
             "jobs:write",
             vec![

@@ -78,7 +78,10 @@ fn a_file_is_served_as_http_has_it(database: Database) {
         ("bytes=-99", "0123456789", "bytes 0-9/10"),
     ] {
         let answer = ask("GET", &[("range", range)]).expect(206);
-        assert_eq!((answer.text().as_str(), answer.header("content-range")), (part, Some(content_range)));
+        assert_eq!(
+            (answer.text().as_str(), answer.header("content-range")),
+            (part, Some(content_range))
+        );
         let head = ask("HEAD", &[("range", range)]);
         assert_eq!((head.status, head.header("content-range")), (206, Some(content_range)));
     }
@@ -115,9 +118,8 @@ fn a_pinned_job_reads_the_version_it_was_given(database: Database) {
     let world = World::start(database);
     let old = world.client.put("/v1/files/doc.txt", "old").expect(201).json();
     let run_at = Clock::system().now().plus_millis(1_500).to_string();
-    let submit = |path: &str| {
-        world.id_of(&with(pack("/doc.txt", path, "tar"), "runAt", run_at.clone()))
-    };
+    let submit =
+        |path: &str| world.id_of(&with(pack("/doc.txt", path, "tar"), "runAt", run_at.clone()));
     let before = submit("/before.tar");
     let new = world.client.put("/v1/files/doc.txt", "newer").expect(200).json();
     assert_eq!((&new["id"], &new["dateCreated"]), (&old["id"], &old["dateCreated"]));
@@ -144,7 +146,8 @@ fn archives_go_there_and_back_over_http(database: Database) {
     let binary = noise(300_000);
     world.client.put("/v1/files/in/a.txt", "hello").expect(201);
     world.client.put("/v1/files/in/b.bin", binary.clone()).expect(201);
-    for (kind, report) in [("zip", "csv"), ("tar", "json"), ("tar.gz", "csv"), ("tar.bz2", "json")] {
+    for (kind, report) in [("zip", "csv"), ("tar", "json"), ("tar.gz", "csv"), ("tar.bz2", "json")]
+    {
         let create = json!({
             "type": "urn:job:archive.create",
             "specification": {
@@ -183,7 +186,8 @@ fn archives_go_there_and_back_over_http(database: Database) {
         let unpacked = world.ran(&extract);
         assert_eq!(unpacked["status"], "success", "{unpacked}");
         assert_eq!(unpacked["result"]["payload"]["files"], 2);
-        let out = |path: &str| world.client.get(&format!("/v1/files/out/{kind}/{path}")).expect(200);
+        let out =
+            |path: &str| world.client.get(&format!("/v1/files/out/{kind}/{path}")).expect(200);
         assert_eq!(out("t/a.txt").text(), "hello");
         assert!(out("in/b.bin").body == binary);
         check_report(&world, kind, report, &hash(&binary));

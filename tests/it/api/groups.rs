@@ -80,7 +80,8 @@ on_both!(an_implicit_group_emits_nothing);
 fn an_implicit_group_emits_nothing(database: Database) {
     let world = World::start(database);
     let job = world.ran(&with(noop(0.0), "callbackUrl", world.receiver.url("/job")));
-    let group = world.client.get(&format!("/v1/groups/{}", text(&job["groupId"]))).expect(200).json();
+    let group =
+        world.client.get(&format!("/v1/groups/{}", text(&job["groupId"]))).expect(200).json();
     assert_eq!((&group["total"], &group["remaining"]), (&json!(1), &json!(0)));
     assert_eq!(ids(&group, "jobs"), [text(&job["id"])]);
     let webhooks = world.receiver.wait_for_on("/job", 1, PATIENCE);

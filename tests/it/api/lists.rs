@@ -33,7 +33,10 @@ fn walk(client: &Client, path: &str, name: &str, mut between: impl FnMut()) -> V
 
 #[track_caller]
 fn found(world: &World, query: &str) -> Vec<String> {
-    let mut found = ids(&json!({"jobs": walk(&world.client, &format!("/v1/jobs?{query}"), "jobs", || {})}), "jobs");
+    let mut found = ids(
+        &json!({"jobs": walk(&world.client, &format!("/v1/jobs?{query}"), "jobs", || {})}),
+        "jobs",
+    );
     found.sort();
     found
 }
@@ -105,7 +108,9 @@ fn filters_combine_and_repeat(database: Database) {
         // The same when every page holds one.
         assert_eq!(found(&world, &format!("{query}&pageSize=1")), sorted(&jobs), "{query} by one");
     }
-    for bad in ["status=done", "orderBy=id", "order=up", "path=x", "fileId=1", "groupId=", "issuer=me"] {
+    for bad in
+        ["status=done", "orderBy=id", "order=up", "path=x", "fileId=1", "groupId=", "issuer=me"]
+    {
         problem(world.client.get(&format!("/v1/jobs?{bad}")), 400, "invalid_request");
     }
     problem(world.client.get("/v1/jobs?state=error"), 400, "unknown_field");
@@ -157,7 +162,8 @@ on_both!(pages_have_bounds_and_tokens_their_list);
 fn pages_have_bounds_and_tokens_their_list(database: Database) {
     let world = World::start(database);
     let other = world.other();
-    let jobs: Vec<Value> = (0..101).map(|_| with(noop(0.0), "runAt", "2090-01-01T00:00:00Z")).collect();
+    let jobs: Vec<Value> =
+        (0..101).map(|_| with(noop(0.0), "runAt", "2090-01-01T00:00:00Z")).collect();
     world.client.post("/v1/jobs/batch", &json!({"jobs": jobs})).expect(202);
     let page = |query: &str| world.client.get(&format!("/v1/jobs?{query}")).expect(200).json();
     assert_eq!(list(&page(""), "jobs").len(), 20);
@@ -214,8 +220,7 @@ fn files_and_deliveries_have_pages_too(database: Database) {
 
     world.receiver.on("/gone", [Reply::status(410)]);
     let told = |path: &str| with(noop(0.0), "callbackUrl", world.receiver.url(path));
-    let jobs: Vec<String> =
-        (0..5).map(|_| text(&world.ran(&told("/fine"))["id"])).collect();
+    let jobs: Vec<String> = (0..5).map(|_| text(&world.ran(&told("/fine"))["id"])).collect();
     let refused = text(&world.ran(&told("/gone"))["id"]);
     world.receiver.wait_for(6, super::PATIENCE);
     crate::support::wait::eventually("all deliveries have ended", super::PATIENCE, || {

@@ -4,8 +4,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ringback::delivery::{Settings, Step};
-use ringback::formats::Formats;
 use ringback::engine::{ClosedAttempt, Next, OwedDelivery, Record};
+use ringback::formats::Formats;
 
 use super::{World, outcomes};
 use crate::support::database::{Database, on_both};
@@ -74,7 +74,8 @@ async fn a_sender_that_dies_leaves_an_unknown_attempt_and_the_next_one_sends_aga
     world.node.engine.leave().await.unwrap();
 
     world.node.clock.shift_millis(2_000);
-    let other = Node::start_with(&database, world.node.clock.clone(), Formats::standard_only()).await;
+    let other =
+        Node::start_with(&database, world.node.clock.clone(), Formats::standard_only()).await;
     assert_eq!(other.engine.rescue().await.unwrap(), 1);
     other.send().await;
     let delivery = world.delivery_of(job.id).await;
@@ -111,7 +112,8 @@ async fn a_late_sender_disturbs_nobody_when_it_hands_back(database: Database) {
 
     // Its lease passes to another node while it waits for the answer.
     world.node.engine.leave().await.unwrap();
-    let other = Node::start_with(&database, world.node.clock.clone(), Formats::standard_only()).await;
+    let other =
+        Node::start_with(&database, world.node.clock.clone(), Formats::standard_only()).await;
     other.engine.rescue().await.unwrap();
     let owed = claim_all(&other).await.remove(0);
     assert_eq!(owed.attempt, 2);
@@ -135,7 +137,8 @@ async fn a_shutdown_hands_back_what_is_under_way(database: Database) {
     assert_eq!(waiting.status, "pending");
     assert_eq!(waiting.next_attempt_at, Some(world.node.engine.now()), "due at once");
 
-    let other = Node::start_with(&database, world.node.clock.clone(), Formats::standard_only()).await;
+    let other =
+        Node::start_with(&database, world.node.clock.clone(), Formats::standard_only()).await;
     world.node.engine.leave().await.unwrap();
     other.beat().await;
     other.send().await;

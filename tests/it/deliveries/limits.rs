@@ -138,7 +138,9 @@ fn an_application_that_asks_too_fast_is_told_when_to_come_back(database: Databas
     let mut answered = 0;
     let refused = loop {
         let answer = limited.get("/v1/jobs");
-        assert!(answer.header("ratelimit").is_some() && answer.header("ratelimit-policy").is_some());
+        assert!(
+            answer.header("ratelimit").is_some() && answer.header("ratelimit-policy").is_some()
+        );
         if answer.status == 429 {
             break answer;
         }

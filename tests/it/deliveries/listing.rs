@@ -91,7 +91,8 @@ async fn deliveries_are_listed_by_job_status_and_page(database: Database) {
     let known: HashSet<Uuid> = all.0.iter().map(|delivery| delivery.id).collect();
     assert_eq!((known.len(), all.1), (12, None));
     let statuses = ["refused".to_owned(), "delivered".to_owned()];
-    for (filter, size, expected) in [(&statuses[..0], 5, 12), (&statuses, 3, 8), (&statuses, 8, 8)] {
+    for (filter, size, expected) in [(&statuses[..0], 5, 12), (&statuses, 3, 8), (&statuses, 8, 8)]
+    {
         let (mut before, mut seen, mut keys) = (i64::MAX, HashSet::new(), Vec::new());
         loop {
             let page = engine.list_deliveries(&world.caller, None, filter, before, size).await;

@@ -12,8 +12,7 @@ use crate::support::machine::free_port;
 use crate::support::node::callback;
 use crate::support::receiver::{Receiver, Reply};
 
-const WAITS_SECONDS: [u64; 9] =
-    [5, 5 * 60, 30 * 60, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+const WAITS_SECONDS: [u64; 9] = [5, 5 * 60, 30 * 60, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
 on_both!(async tries_come_at_their_times_and_end_after_ten);
 async fn tries_come_at_their_times_and_end_after_ten(database: Database) {
@@ -129,7 +128,10 @@ async fn a_redirect_is_a_failure_and_never_followed(database: Database) {
         let delivery = world.delivery_of(job.id).await;
         assert_eq!((delivery.status, delivery.attempts), ("pending", 1), "{status}");
         let attempt = &delivery.attempt_log.as_ref().unwrap()[0];
-        assert_eq!((attempt.outcome.as_str(), attempt.response_status), ("failed", Some(status as i64)));
+        assert_eq!(
+            (attempt.outcome.as_str(), attempt.response_status),
+            ("failed", Some(status as i64))
+        );
         let due = world.node.engine.now().plus_millis(5_000);
         assert_eq!(delivery.next_attempt_at, Some(due), "tried again as after any failure");
     }

@@ -24,9 +24,8 @@ on_both!(async both_secrets_sign_until_the_overlap_is_over);
 async fn both_secrets_sign_until_the_overlap_is_over(database: Database) {
     let mut world = World::start(&database).await;
     let (application, old) = (world.caller.application, world.secret.clone());
-    let verifies = |world: &World, secret: &str| {
-        world.receiver.log().last().unwrap().verify(secret).is_ok()
-    };
+    let verifies =
+        |world: &World, secret: &str| world.receiver.log().last().unwrap().verify(secret).is_ok();
     assert_eq!(send_afresh(&mut world).await.len(), 1);
     assert!(verifies(&world, &old));
 

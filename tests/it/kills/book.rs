@@ -196,7 +196,8 @@ impl Book {
             Some(asked) => {
                 let jobs = answer["jobs"].as_array().expect("jobs");
                 assert_eq!(jobs.len(), asked.len(), "{}: all or nothing", order.key);
-                let owed = asked.iter().zip(jobs).filter(|(job, _)| job.get("callbackUrl").is_some());
+                let owed =
+                    asked.iter().zip(jobs).filter(|(job, _)| job.get("callbackUrl").is_some());
                 let group = Some(answer["groupId"].as_str().expect("an id").to_owned());
                 let owed = owed.map(|(_, job)| id(job)).collect();
                 let ids = jobs.iter().map(id).collect();
@@ -300,8 +301,11 @@ impl Book {
             .filter(|notice| notice.key.as_ref().is_some_and(|key| pages.gone.contains(key)))
             .filter_map(|notice| notice.group.as_ref())
             .collect();
-        let mut known: HashSet<&String> =
-            pages.promises.iter().flat_map(|promise| promise.jobs.iter().chain(&promise.group)).collect();
+        let mut known: HashSet<&String> = pages
+            .promises
+            .iter()
+            .flat_map(|promise| promise.jobs.iter().chain(&promise.group))
+            .collect();
         known.extend(gone_groups.iter());
         let mut ended: HashSet<&String> = HashSet::new();
         let mut given_up = Vec::new();
@@ -319,10 +323,9 @@ impl Book {
             let said = notices.iter().any(|notice| notice.key.as_ref() == Some(key));
             assert!(said, "{key} was purged before anybody was told");
         }
-        for group in gone_groups.into_iter().filter(|group| !ended.contains(group)) {
-            // A lone job's group is the job itself.
-            panic!("group {group} was purged before anybody was told");
-        }
+        // A lone job's group is the job itself.
+        let unsaid: Vec<_> = gone_groups.difference(&ended).collect();
+        assert!(unsaid.is_empty(), "purged before anybody was told: {unsaid:?}");
         let keys: HashSet<&String> = pages.promises.iter().map(|promise| &promise.key).collect();
         assert_eq!(keys.len(), pages.promises.len(), "one key, one promise");
         Account {

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use super::book::Book;
 use super::{PATIENCE, SETTINGS, events_of, types_of, wait_for_starts};
 use crate::support::database::{Backend, Database, on_both};
+use crate::support::node::{Node, callback, scripted_job};
 use crate::support::process::{Application, Server};
+use crate::support::receiver::Receiver;
 use crate::support::wait::eventually;
 
 const SEED: u64 = 20_260_102;
@@ -26,8 +28,7 @@ fn work_of_a_killed_node_goes_on_within_15_seconds() {
     let book = Book::open(&application, 4, SEED);
     let mut first = Server::on(&database, &SETTINGS);
     let client = first.client_of(&application);
-    let jobs: Vec<String> =
-        (0..20).flat_map(|_| book.place(&client, &book.single(3.0))).collect();
+    let jobs: Vec<String> = (0..20).flat_map(|_| book.place(&client, &book.single(3.0))).collect();
     jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
     let second = Server::on(&database, &SETTINGS);
     first.sigkill();
@@ -42,8 +43,7 @@ fn work_of_a_killed_node_goes_on_within_15_seconds() {
     assert_eq!(account.jobs, 20);
     for job in &jobs {
         let events = events_of(&client, job);
-        let whole =
-            ["job.created", "job.started", "job.rescued", "job.started", "job.succeeded"];
+        let whole = ["job.created", "job.started", "job.rescued", "job.started", "job.succeeded"];
         assert_eq!(types_of(&events), whole);
         let job = client.get(&format!("/v1/jobs/{job}")).expect(200).json();
         assert_eq!(job["attempt"], 1, "a try that died with its node does not count");
@@ -99,8 +99,7 @@ fn a_node_that_was_frozen_past_its_leases_changes_nothing() {
     assert!(account.given_up.is_empty(), "{:?}", account.given_up);
     for job in &jobs {
         let events = events_of(&on_second, job);
-        let whole =
-            ["job.created", "job.started", "job.rescued", "job.started", "job.succeeded"];
+        let whole = ["job.created", "job.started", "job.rescued", "job.started", "job.succeeded"];
         assert_eq!(types_of(&events), whole);
         let started = events.iter().rev().find(|event| event["type"] == "job.started");
         let worked =
@@ -112,6 +111,70 @@ fn a_node_that_was_frozen_past_its_leases_changes_nothing() {
     book.inspect(&on_first, 20);
 }
 
+on_both!(async a_claim_without_an_answer_leaves_nothing_behind);
+async fn a_claim_without_an_answer_leaves_nothing_behind(database: Database) {
+    let receiver = Receiver::start();
+    let node = Node::start(&database).await;
+    let (caller, secret) = node.application("shop").await;
+    receiver.trust(&secret);
+    let mut job = scripted_job();
+    job.callback = Some(callback(&receiver.url("/hook")));
+    let job = node.submit(&caller, job).await;
+    // Nobody learns what was claimed, as when the connection breaks during COMMIT.
+    let queues = vec![("default".to_owned(), 10)];
+    assert_eq!(node.engine.claim(queues, 10).await.expect("a claim").jobs.len(), 1);
+    assert_eq!(node.engine.rescue().await.expect("a sweep"), 0, "its node is alive");
+    node.runner.rescue_strays().await.expect("a look");
+    node.work().await;
+    let types = node.event_types(&caller, job.id).await;
+    let whole = ["job.created", "job.started", "job.rescued", "job.started", "job.succeeded"];
+    assert_eq!(types, whole);
+
+    let lanes = node.engine.waiting_lanes().await.expect("lanes");
+    let wanted = lanes.iter().map(|(lane, _)| (*lane, 10)).collect();
+    assert_eq!(node.engine.claim_deliveries(wanted).await.expect("a claim").len(), 1);
+    assert_eq!(node.engine.rescue().await.expect("a sweep"), 0, "its node is alive");
+    node.dispatcher.return_strays().await.expect("a look");
+    node.send().await;
+    assert_eq!(receiver.log().len(), 1);
+    let (deliveries, _) = node
+        .engine
+        .list_deliveries(&caller, Some(job.id), &[], i64::MAX, 10)
+        .await
+        .expect("a list");
+    let detail = node.engine.find_delivery(&caller, deliveries[0].id).await.expect("a delivery");
+    let outcomes: Vec<String> =
+        detail.attempt_log.expect("a log").into_iter().map(|attempt| attempt.outcome).collect();
+    assert_eq!(outcomes, ["unknown", "delivered"]);
+}
+
+on_both!(async another_nodes_deliveries_are_not_ours_to_give_back);
+async fn another_nodes_deliveries_are_not_ours_to_give_back(database: Database) {
+    let receiver = Receiver::start();
+    let (late, heir) = (Node::start(&database).await, Node::start(&database).await);
+    let (caller, secret) = late.application("shop").await;
+    receiver.trust(&secret);
+    let mut job = scripted_job();
+    job.callback = Some(callback(&receiver.url("/hook")));
+    late.submit(&caller, job).await;
+    late.work().await;
+    let wanted = || async {
+        let lanes = heir.engine.waiting_lanes().await.expect("lanes");
+        lanes.iter().map(|(lane, _)| (*lane, 10)).collect::<Vec<_>>()
+    };
+    let first = late.engine.claim_deliveries(wanted().await).await.expect("a claim");
+    late.engine.leave().await.expect("it counts as dead");
+    assert_eq!(heir.engine.rescue().await.expect("a sweep"), 1);
+    let second = heir.engine.claim_deliveries(wanted().await).await.expect("a claim");
+    assert_eq!((first.len(), second.len()), (1, 1));
+
+    let keys = vec![first[0].key];
+    late.engine.return_deliveries(keys.clone()).await.expect("nothing to give");
+    assert_eq!(heir.engine.own_deliveries().await.expect("leases"), keys, "the heir keeps it");
+    heir.engine.return_deliveries(keys).await.expect("its own");
+    assert!(heir.engine.own_deliveries().await.expect("leases").is_empty());
+}
+
 on_both!(a_node_that_was_frozen_alone_takes_its_work_up_again);
 fn a_node_that_was_frozen_alone_takes_its_work_up_again(database: Database) {
     let application = Application::create(&database, "shop");
@@ -119,8 +182,7 @@ fn a_node_that_was_frozen_alone_takes_its_work_up_again(database: Database) {
     let server = Server::on(&database, &SETTINGS);
     let client = server.client_of(&application);
     // Longer than a node's life, so that they are at work when it wakes.
-    let jobs: Vec<String> =
-        (0..5).flat_map(|_| book.place(&client, &book.single(11.0))).collect();
+    let jobs: Vec<String> = (0..5).flat_map(|_| book.place(&client, &book.single(10.0))).collect();
     jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
     server.freeze();
     let mut connection = database.connect();

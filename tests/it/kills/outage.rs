@@ -21,8 +21,7 @@ fn an_outage_of_the_database_loses_nothing() {
     let book = Book::open(&application, 4, SEED);
     let mut server = Server::on(&database, &SETTINGS);
     let client = server.client_of(&application);
-    let clients: Vec<_> =
-        (0..4).map(|number| book.load(client.clone(), SEED + number)).collect();
+    let clients: Vec<_> = (0..4).map(|number| book.load(client.clone(), SEED + number)).collect();
     // At work when the database goes, and over before or after it is back.
     for seconds in [1.0, 5.0, 8.0, 15.0] {
         book.place(&client, &book.single(seconds));
@@ -33,13 +32,24 @@ fn an_outage_of_the_database_loses_nothing() {
 
     cluster.stop_immediate();
     let gone = Instant::now();
+    let put_off = book.put_off.load(Ordering::SeqCst);
     eventually("it says that it is not ready", OUTAGE, || (ready() == 503).then_some(()));
     let alive = client.get("/healthz");
     assert_eq!(alive.status, 200, "the process itself is well");
-    let put_off = book.put_off.load(Ordering::SeqCst);
-    let ended = within(OUTAGE.saturating_sub(gone.elapsed()), || {
-        (!server.is_running()).then_some(())
-    });
+    // A crowd is told soon, not one after the other.
+    let begun = Instant::now();
+    let crowd: Vec<_> = (0..16)
+        .map(|_| {
+            let client = client.clone();
+            std::thread::spawn(move || client.get("/v1/jobs").status)
+        })
+        .collect();
+    for one in crowd {
+        assert_eq!(one.join().expect("an answer"), 503);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(12), "told after {:?}", begun.elapsed());
+    let ended =
+        within(OUTAGE.saturating_sub(gone.elapsed()), || (!server.is_running()).then_some(()));
     assert!(ended.is_none(), "it stays up: {}", server.stderr());
     assert!(book.put_off.load(Ordering::SeqCst) > put_off, "submissions are put off with 503");
     cluster.start_again();

@@ -10,7 +10,7 @@ use crate::support::process::{Application, Server, data_dir};
 
 const SEED: u64 = 20_260_104;
 
-fn with_grace<'a>(seconds: &'a str) -> Vec<&'a str> {
+fn with_grace(seconds: &str) -> Vec<&str> {
     [&SETTINGS[..], &["--grace-seconds", seconds]].concat()
 }
 
@@ -21,8 +21,7 @@ fn on_sqlite_work_goes_on_at_once_and_a_file_has_one_server() {
     let book = Book::open(&application, 4, SEED);
     let mut server = Server::on(&database, &SETTINGS);
     let client = server.client_of(&application);
-    let jobs: Vec<String> =
-        (0..20).flat_map(|_| book.place(&client, &book.single(1.0))).collect();
+    let jobs: Vec<String> = (0..20).flat_map(|_| book.place(&client, &book.single(1.0))).collect();
     jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
 
     let folder = data_dir(&database);
@@ -49,8 +48,7 @@ fn at_sigterm_long_work_is_handed_back_and_done_after_the_restart(database: Data
     let book = Book::open(&application, 4, SEED + 10);
     let mut server = Server::on(&database, &with_grace("1"));
     let client = server.client_of(&application);
-    let jobs: Vec<String> =
-        (0..5).flat_map(|_| book.place(&client, &book.single(30.0))).collect();
+    let jobs: Vec<String> = (0..5).flat_map(|_| book.place(&client, &book.single(30.0))).collect();
     jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
 
     let asked = Instant::now();
@@ -80,8 +78,7 @@ fn at_sigterm_short_work_is_finished_and_nothing_is_lost(database: Database) {
     let book = Book::open(&application, 4, SEED + 20);
     let mut server = Server::on(&database, &with_grace("10"));
     let client = server.client_of(&application);
-    let jobs: Vec<String> =
-        (0..20).flat_map(|_| book.place(&client, &book.single(1.0))).collect();
+    let jobs: Vec<String> = (0..20).flat_map(|_| book.place(&client, &book.single(1.0))).collect();
     jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
     // Requests are on their way when the signal comes.
     let clients: Vec<_> =

@@ -89,10 +89,7 @@ impl Drop for Database {
             if let Ok(mut connection) = Connection::open(&self.location())
                 && connection.batch("SELECT 1 FROM jobs LIMIT 1").is_ok()
             {
-                drop(connection);
-                let url = self.url.clone();
-                let checked = thread::spawn(move || block_on(super::audit::every_job(&url)));
-                checked.join().expect("events of every job fold to its row");
+                super::audit::every_job(&mut connection);
             }
         }
         if let Some(OnServer { cluster_url, name }) = &self.on_server {

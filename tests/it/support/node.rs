@@ -11,7 +11,7 @@ use ringback::delivery::{self, Dispatcher};
 use ringback::egress::{Answer, Client, Method, Outgoing, Policy, ScriptedResolver, SendError};
 use ringback::engine::{
     Caller, Checked, Engine, JobType, NewCallback, NewJob, OwedDelivery, Parts, RateLimit, Sealer,
-    SourceName, StoredJob,
+    SourceName, StoredJob, folded,
 };
 use ringback::files::Blobs;
 use ringback::formats::{AttemptView, Formats};
@@ -19,7 +19,7 @@ use ringback::handlers::runner::{Limits, Runner, Step};
 use ringback::handlers::{self, Context, Ending, Handler, Product, Services};
 use ringback::ids::Timestamp;
 use ringback::lifecycle::JobState;
-use ringback::store::{Access, Store};
+use ringback::store::{Access, Connection, Location, Store};
 use ringback::telemetry::Metrics;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -80,6 +80,7 @@ pub struct Node {
     pub services: Arc<Services>,
     pub scripted: Scripted,
     started_at: Timestamp,
+    location: Location,
 }
 
 impl Node {
@@ -143,6 +144,7 @@ impl Node {
             services,
             scripted,
             started_at,
+            location: Location::parse(database.url()).expect("a location"),
         }
     }
 
@@ -228,7 +230,8 @@ impl Node {
 
     /// Folding a job's events gives its stored row.
     pub async fn check_fold(&self, job: &StoredJob) {
-        let folded = self.engine.folded(job).await.expect("a log").expect("a first event");
+        let mut connection = Connection::open(&self.location).expect("a connection");
+        let folded = folded(&mut connection, job).expect("a log").expect("a first event");
         assert_eq!(told(&folded), told(&job.state), "log and row of job {} differ", job.id);
     }
 

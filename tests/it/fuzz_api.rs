@@ -1,0 +1,74 @@
+//! Requests that nobody wrote: schemathesis makes them up from the document that the running
+//! server serves, and every answer has to be one that the document foresees.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::database::{Database, on_both};
+use crate::support::process::{Application, Server};
+use crate::support::receiver::{Receiver, Reply};
+use crate::support::schemathesis;
+use crate::support::wait::eventually;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+on_both!(the_server_keeps_to_its_document);
+fn the_server_keeps_to_its_document(database: Database) {
+    let application = Application::create(&database, "first");
+    let server = Server::on(&database, &["--egress-allow", "127.0.0.0/8"]);
+    let client = server.client_of(&application);
+    let receiver = Receiver::start();
+    receiver.on("/refused", [Reply::status(410)]);
+    let submit = |body: Value| client.post("/v1/jobs", &body).expect(202).json();
+    let noop = |seconds: f64, path: &str| {
+        json!({
+            "type": "urn:job:noop", "specification": {"durationSeconds": seconds},
+            "callbackUrl": receiver.url(path),
+        })
+    };
+    let mut waits = noop(0.0, "/hook");
+    waits["runAt"] = "2090-01-01T00:00:00Z".into();
+    let fails = json!({
+        "type": "urn:job:archive.create",
+        "specification": {
+            "sources": [{"path": "/none"}], "destination": {"path": "/o.zip"}, "archiveType": "zip",
+        },
+    });
+    // One of every status, so that stop, retry and delete find what they are for.
+    let jobs = [
+        submit(noop(0.0, "/hook")),
+        submit(noop(600.0, "/hook")),
+        submit(waits.clone()),
+        submit(fails),
+        submit(waits),
+        submit(noop(0.0, "/refused")),
+    ];
+    let stopped = format!("/v1/jobs/{}/stop", jobs[4]["id"].as_str().expect("an id"));
+    client.post_empty(&stopped).expect(202);
+    let groups = [
+        client.post_empty("/v1/groups").expect(201).json()["id"].clone(),
+        jobs[0]["groupId"].clone(),
+        client.post_empty("/v1/groups").expect(201).json()["id"].clone(),
+    ];
+    let paths = ["/a.txt", "/b/c d.bin", "/gone.txt"];
+    let files = paths.map(|path| {
+        let url = format!("/v1/files{}", path.replace(' ', "%20"));
+        client.put(&url, "some bytes").expect(201).json()["id"].clone()
+    });
+    let deliveries = eventually("deliveries have ended", PATIENCE, || {
+        let page = client.get("/v1/deliveries").expect(200).json();
+        let all = page["deliveries"].as_array().expect("a list");
+        let ended = all.iter().filter(|one| !one["dateCompleted"].is_null());
+        (ended.count() >= 3).then(|| all.iter().map(|one| one["id"].clone()).collect::<Vec<_>>())
+    });
+    let ids = |things: &[Value]| things.iter().map(|one| one["id"].clone()).collect::<Vec<_>>();
+    let seeds = json!({
+        "jobId": ids(&jobs), "groupId": groups, "fileId": files, "deliveryId": deliveries,
+        "path": paths,
+    });
+    let report = schemathesis::check(&server, &application, &seeds);
+    assert!(report.contains("No issues found") || report.contains("passed"), "{report}");
+    assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+    server.client().get("/readyz").expect(200);
+}
