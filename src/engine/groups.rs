@@ -100,7 +100,9 @@ impl Engine {
                 .store
                 .read(move |connection| match groups::find(connection, id)? {
                     Some(group) => jobs::of_group(connection, group.id, after, PAGE),
-                    None if after == (0, 0) => Ok(jobs::find(connection, id)?.into_iter().collect()),
+                    None if after == (0, 0) => {
+                        Ok(jobs::find(connection, id)?.into_iter().collect())
+                    }
                     None => Ok(Vec::new()),
                 })
                 .await?;

@@ -372,9 +372,15 @@ fn a_server_says_what_one_needs_to_know(database: Database) {
     let key = fs::read_to_string(key).expect("a key");
     assert!(!server.stdout().contains(key.trim()) && !server.stderr().contains(key.trim()));
     assert!(server.sigterm(PATIENCE).success());
-    // With another key the secrets cannot be read, and it says so instead of serving.
     server.start_again();
     assert!(server.sigterm(PATIENCE).success());
+
+    // Under another key the stored secrets cannot be read, and it says so instead of serving.
+    let (data, other) = (data_dir(&database), "17".repeat(32));
+    fs::write(Path::new(&data).join("master.key"), &other).expect("our own folder");
+    let refused = Server::try_start(&["--database", database.url(), "--data-dir", &data]);
+    let refused = refused.err().expect("it does not serve").failure().stderr;
+    assert!(refused.contains("master key") && !refused.contains(&other), "{refused}");
 }
 
 #[test]

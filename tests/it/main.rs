@@ -3,5 +3,6 @@
 mod architecture;
 mod engine;
 mod handlers;
+mod kills;
 mod lifecycle;
 mod support;

@@ -172,20 +172,15 @@ fn groups_add_up(
     application: Key,
     events: &Events,
 ) -> Vec<(Key, Key)> {
-    let sql = "SELECT id, public_id, receiver_id, group_id, status, 0 AS live FROM jobs \
-               WHERE application_id = ? AND group_id IS NOT NULL";
-    // COALESCE would make the zero's type differ by database.
-    let sql_count = sql.replace("0 AS live", "CAST(0 AS BIGINT) AS live");
-    let members: Vec<JobLine> =
-        connection.load(Statement::new(sql_count).bind(application)).expect("rows");
+    let sql = "SELECT group_id, status FROM jobs WHERE application_id = ? AND group_id IS NOT NULL";
     let mut ends: HashMap<Key, [i64; 3]> = HashMap::new();
-    for job in &members {
-        let place = match ringback::lifecycle::Status::from_number(job.status.unwrap()) {
-            ringback::lifecycle::Status::Success => 0,
-            ringback::lifecycle::Status::Error => 1,
+    for job in rows::<MemberLine>(connection, sql, application) {
+        let place = match Status::from_number(job.status) {
+            Status::Success => 0,
+            Status::Error => 1,
             _ => 2,
         };
-        ends.entry(job.group_id.unwrap()).or_default()[place] += 1;
+        ends.entry(job.group_id).or_default()[place] += 1;
     }
     let sql = "SELECT id, sealed, receiver_id, completed_at, total, success, error, stopped \
                FROM groups WHERE application_id = ?";
