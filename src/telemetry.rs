@@ -174,6 +174,11 @@ impl Metrics {
     }
 }
 
+/// One line about work that a loop will try again, with the chain of causes.
+pub fn complain(what: &str, error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(error, "{what} failed");
+}
+
 /// Starts logging to standard error. A filter that does not parse is an error that names it.
 pub fn start_logging(format: crate::config::LogFormat, filter: &str) -> Result<(), String> {
     use tracing_subscriber::EnvFilter;

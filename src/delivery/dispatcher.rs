@@ -12,10 +12,10 @@ use super::lanes::{Bucket, Lanes};
 use super::outcome::{Judged, judge};
 use super::secrets::Secrets;
 use crate::egress::{Client, Method, Outgoing};
-use crate::engine::{Engine, EngineError, EngineResult, Next, OwedDelivery, RateLimit, Record};
+use crate::engine::{Engine, EngineResult, Next, OwedDelivery, RateLimit, Record};
 use crate::formats::{AttemptView, PreviousFailure};
 use crate::ids::{Key, Timestamp};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, complain};
 
 /// How deliveries are sent.
 #[derive(Clone, Debug)]
@@ -399,9 +399,4 @@ impl Dispatcher {
             }
         }
     }
-}
-
-fn complain(what: &str, error: &EngineError) {
-    let error: &dyn std::error::Error = error;
-    tracing::error!(error, "{what} failed");
 }

@@ -164,7 +164,9 @@ impl Engine {
         let (total, rows) = self
             .store
             .read(move |connection| match groups::find(connection, group_id)? {
-                Some(group) => Ok((group.total, jobs::of_group(connection, group.id, (0, 0), 1_000)?)),
+                Some(group) => {
+                    Ok((group.total, jobs::of_group(connection, group.id, (0, 0), 1_000)?))
+                }
                 None => Ok((0, Vec::new())),
             })
             .await?;

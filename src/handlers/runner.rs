@@ -3,22 +3,23 @@
 //! `step` claims what fits and starts it; everything else is bookkeeping around running tries. A
 //! running job has a token; when it is lost, the work is stopped and whatever it brings is dropped.
 
+mod attempt;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Handler;
-use super::context::{Context, Ending, Progress, Services, Stop};
-use crate::engine::{Applied, ClaimedJob, EngineError, EngineResult};
+use super::context::{Services, Stop};
+use crate::engine::{ClaimedJob, EngineError, EngineResult};
 use crate::ids::{Key, Timestamp};
-use crate::lifecycle::{Command, Failure, Status, retry_delay_millis};
-use crate::telemetry::Metrics;
+use crate::lifecycle::{Command, Status};
+use crate::telemetry::{Metrics, complain};
 
 /// How the runner works.
 #[derive(Clone, Debug)]
@@ -31,8 +32,6 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
-/// How often progress is written at most.
-const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 /// How often leases are compared with the database while something runs.
 const LEASE_PERIOD: Duration = Duration::from_millis(500);
 /// The longest wait between two looks for work.
@@ -218,164 +217,6 @@ impl Runner {
         tokio::spawn(attempt.instrument(span));
     }
 
-    /// One try from its lease to its end.
-    async fn attempt(
-        self: Arc<Self>,
-        claimed: ClaimedJob,
-        stop: Stop,
-        released: Arc<AtomicBool>,
-        lost: Arc<AtomicBool>,
-    ) {
-        let (key, token) = (claimed.job.key, claimed.job.state.token);
-        let attempt = claimed.job.state.attempt;
-        let job_type = claimed.job.submission.job_type.clone();
-        let progress = Progress::default();
-        let mut ending = self.run_handler(claimed, stop, progress).await;
-        if lost.load(Ordering::SeqCst) {
-            // Nobody may have taken the lease yet, and nobody will while this node lives: so it
-            // is handed back. If it is somebody else's, the token is refused.
-            released.store(true, Ordering::SeqCst);
-            ending = Ending::Stopped;
-        }
-        match self.settle(key, token, attempt, ending, &released).await {
-            Ok(applied) => self.report(&job_type, &applied),
-            Err(EngineError::Refused(refusal)) => {
-                tracing::warn!(%refusal, "the end of this try came too late");
-            }
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(error, "the end of this try could not be stored");
-            }
-        }
-        {
-            // The job may run here again already, under a newer lease, if this one was lost.
-            let mut running = self.running();
-            if running.get(&key).is_some_and(|running| running.token == token) {
-                running.remove(&key);
-            }
-        }
-        self.busy.fetch_sub(1, Ordering::SeqCst);
-        self.freed.notify_waiters();
-        self.services.engine.bells.jobs.notify_one();
-    }
-
-    fn report(&self, job_type: &str, applied: &Applied) {
-        let state = &applied.state;
-        let outcome = match state.status {
-            Status::Pending if state.failure.is_some() => "retried",
-            Status::Pending => "released",
-            status => status.as_str(),
-        };
-        self.metrics.count_job(job_type, outcome);
-        match (&state.failure, outcome) {
-            (Some(failure), "error" | "retried") => tracing::warn!(
-                r#type = job_type,
-                outcome,
-                code = failure.code,
-                detail = failure.detail,
-                "job"
-            ),
-            _ => tracing::info!(r#type = job_type, outcome, "job"),
-        }
-    }
-
-    /// Runs the handler with its time limit, writing progress meanwhile. A panic is an ending.
-    async fn run_handler(&self, claimed: ClaimedJob, stop: Stop, progress: Progress) -> Ending {
-        let ClaimedJob { job, secrets } = claimed;
-        let Some(handler) = self.handlers.get(job.submission.job_type.as_str()) else {
-            let detail = format!("this server has no handler for {}", job.submission.job_type);
-            return Ending::permanent("no_handler", detail);
-        };
-        let (key, token) = (job.key, job.state.token);
-        let limit = job
-            .submission
-            .timeout_seconds
-            .and_then(|seconds| u64::try_from(seconds).ok())
-            .map_or(self.limits.timeout, Duration::from_secs);
-        let context = Context {
-            job,
-            secrets,
-            services: Arc::clone(&self.services),
-            progress: progress.clone(),
-            stop,
-        };
-        let handler = Arc::clone(handler);
-        let work = std::panic::AssertUnwindSafe(async move { handler.run(context).await });
-        let mut work = std::pin::pin!(work.catch_unwind());
-        // Most tries are over at once; the timers are for the others.
-        if let Some(ending) = work.as_mut().now_or_never() {
-            return ending.unwrap_or_else(panicked);
-        }
-        let deadline = Instant::now() + limit;
-        let mut written = 0.0;
-        loop {
-            let tick = deadline.min(Instant::now() + PROGRESS_PERIOD);
-            tokio::select! {
-                ending = &mut work => return ending.unwrap_or_else(panicked),
-                () = tokio::time::sleep_until(tick) => {}
-            }
-            if Instant::now() >= deadline {
-                let detail = format!("one try may take {} s", limit.as_secs());
-                return Ending::permanent("timeout", detail);
-            }
-            let fraction = progress.get();
-            if fraction != written {
-                written = fraction;
-                let command = Command::Progress { token, fraction };
-                if let Err(EngineError::Refused(_)) = self.services.engine.apply(key, command).await
-                {
-                    self.lose(key, token);
-                }
-            }
-        }
-    }
-
-    /// Applies an ending; goes on trying while the database cannot be reached, because work that
-    /// is done should not be done again.
-    async fn settle(
-        &self,
-        key: Key,
-        token: i64,
-        attempt: i64,
-        ending: Ending,
-        released: &AtomicBool,
-    ) -> EngineResult<Applied> {
-        let engine = &self.services.engine;
-        let (command, product) = match ending {
-            Ending::Done(product) => (None, Some(product)),
-            Ending::Stopped if released.load(Ordering::SeqCst) => {
-                (Some(Command::Release { token }), None)
-            }
-            Ending::Stopped => (Some(Command::Halt { token }), None),
-            Ending::Failed { failure, transient } => {
-                let wait = retry_delay_millis(attempt, (self.chance)());
-                let retry_at = transient.then(|| engine.now().plus_millis(wait));
-                (Some(Command::Fail { token, failure, retry_at }), None)
-            }
-        };
-        let mut pause = Duration::from_millis(100);
-        loop {
-            let result = match (&command, &product) {
-                (Some(command), _) => engine.apply(key, command.clone()).await,
-                (None, Some(product)) => {
-                    let outputs = product.outputs.clone();
-                    engine.succeed(key, token, outputs, Arc::clone(&product.render)).await
-                }
-                (None, None) => {
-                    let failure = Failure::new("internal", "the handler gave no ending");
-                    engine.apply(key, Command::Fail { token, failure, retry_at: None }).await
-                }
-            };
-            match result {
-                Err(error) if error.is_passing() => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
-                }
-                other => return other,
-            }
-        }
-    }
-
     /// Ends work whose lease is gone.
     fn lose(&self, key: Key, token: i64) {
         if let Some(running) = self.running().get(&key)
@@ -519,20 +360,4 @@ impl Runner {
             }
         }
     }
-}
-
-fn complain(what: &str, error: &EngineError) {
-    let error: &dyn std::error::Error = error;
-    tracing::error!(error, "{what} failed");
-}
-
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Ending {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
-    tracing::error!(panic = text, "a handler panicked");
-    // The text may quote input, so it stays in the log.
-    Ending::permanent("handler_panicked", "the handler of this job failed unexpectedly")
 }

@@ -1,8 +1,14 @@
 //! The one integration binary: every test runs on SQLite and on Postgres where state is involved.
 
+mod api;
 mod architecture;
+mod cli;
+mod crash_points;
+mod deliveries;
 mod engine;
+mod fuzz_api;
 mod handlers;
 mod kills;
 mod lifecycle;
+mod secrets;
 mod support;

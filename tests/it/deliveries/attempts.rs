@@ -145,3 +145,22 @@ async fn a_shutdown_hands_back_what_is_under_way(database: Database) {
     let delivery = world.delivery_of(job.id).await;
     assert_eq!(outcomes(&delivery), [(1, "unknown"), (2, "delivered")]);
 }
+
+on_both!(async a_late_record_does_not_pass_for_the_holders);
+async fn a_late_record_does_not_pass_for_the_holders(database: Database) {
+    let world = World::start(&database).await;
+    let job = world.done(callback(&world.receiver.url("/hook"))).await;
+    let late = claim_all(&world.node).await.remove(0);
+    world.node.engine.leave().await.unwrap();
+    let other =
+        Node::start_with(&database, world.node.clock.clone(), Formats::standard_only()).await;
+    other.engine.rescue().await.unwrap();
+    let held = claim_all(&other).await.remove(0);
+    assert!(held.token > late.token);
+    let now = world.node.engine.now().0;
+    assert!(!world.node.engine.record(received(&late, now)).await.unwrap());
+    let delivery = world.delivery_of(job.id).await;
+    assert_eq!(delivery.status, "sending");
+    assert_eq!(outcomes(&delivery), [(1, "unknown"), (2, "started")]);
+    assert!(other.engine.record(received(&held, now)).await.unwrap());
+}

@@ -1,0 +1,219 @@
+//! The loops that keep a node in order: beats, sweeps, retention.
+//!
+//! Each finds its work by looking and goes on after an error. Must not know how the parts were made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::delivery::Dispatcher;
+use crate::engine::{Engine, NODE_LIFE_MILLIS, Standing};
+use crate::handlers::runner::Runner;
+use crate::ids::Timestamp;
+use crate::ingress;
+use crate::store::Backend;
+use crate::telemetry::complain;
+
+/// How often a node says that it is alive.
+const BEAT_PERIOD: Duration = Duration::from_secs(2);
+/// How often dead nodes and deadlines are looked for.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// How often retention runs.
+const RETENTION_PERIOD: Duration = Duration::from_secs(60);
+/// How often bytes without an owner are looked for.
+const ORPHAN_PERIOD: Duration = Duration::from_secs(6 * 60 * 60);
+/// Bytes that no transaction claimed are orphans after this time.
+const ORPHAN_AGE_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+/// Superseded versions are kept this long for requests that are just reading them.
+const SUPERSEDED_AGE_MILLIS: i64 = 60 * 60 * 1_000;
+
+/// What the loops of a node share.
+pub(super) struct Keeper {
+    pub(super) engine: Arc<Engine>,
+    pub(super) runner: Arc<Runner>,
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) state: web::Data<ingress::State>,
+    pub(super) started_at: Timestamp,
+    pub(super) retention_millis: i64,
+}
+
+/// The loops that claim, and the others.
+pub(super) fn start_loops(
+    keeper: Keeper,
+    shutdown: &watch::Sender<bool>,
+) -> (Vec<JoinHandle<()>>, Vec<JoinHandle<()>>) {
+    let keeper = Arc::new(keeper);
+    let beat = |name: &'static str| {
+        let ready = Arc::clone(&keeper.state.ready);
+        ready.register(name);
+        move || ready.beat(name)
+    };
+    let claiming = vec![
+        tokio::spawn(Arc::clone(&keeper.runner).run(shutdown.subscribe(), beat("runner"))),
+        tokio::spawn(Arc::clone(&keeper.dispatcher).run(shutdown.subscribe(), beat("dispatcher"))),
+    ];
+    let others = vec![
+        tokio::spawn(Arc::clone(&keeper.runner).watch_leases(shutdown.subscribe(), beat("leases"))),
+        tokio::spawn(Arc::clone(&keeper).keep_alive(shutdown.subscribe(), beat("node"))),
+        tokio::spawn(Arc::clone(&keeper).sweep(shutdown.subscribe(), beat("sweeper"))),
+        tokio::spawn(Arc::clone(&keeper).retain(shutdown.subscribe())),
+    ];
+    (claiming, others)
+}
+
+impl Keeper {
+    /// Beats, and fences this node when its beats do not get through: by then its leases may be
+    /// somebody else's.
+    async fn keep_alive(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+        let life = Duration::from_millis(NODE_LIFE_MILLIS.unsigned_abs());
+        let margin = life.mul_f64(0.8);
+        let mut last = Instant::now();
+        // Beats go on during shutdown, for as long as work is winding down.
+        loop {
+            let asked = Instant::now();
+            let answered = tokio::time::timeout(margin, self.engine.beat(self.started_at)).await;
+            match answered {
+                Ok(Ok(Standing { shards, .. })) => {
+                    let silent = asked.duration_since(last);
+                    if silent > life {
+                        tracing::warn!(
+                            seconds = silent.as_secs_f64(),
+                            "this node was silent for longer than its life; its work is dropped"
+                        );
+                        self.fence();
+                    }
+                    last = asked;
+                    beat();
+                    if !*shutdown.borrow() {
+                        self.dispatcher.set_shards(&shards);
+                    }
+                }
+                Ok(Err(error)) => complain("beating", &error),
+                Err(_) => tracing::error!("beating took too long"),
+            }
+            if last.elapsed() > margin && self.engine.backend() == Backend::Postgres {
+                self.fence();
+            }
+            let idle = self.runner.busy() == 0 && self.dispatcher.in_flight() == 0;
+            if *shutdown.borrow() && idle {
+                return;
+            }
+            let wait = if *shutdown.borrow() { Duration::from_millis(200) } else { BEAT_PERIOD };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = shutdown.changed(), if !*shutdown.borrow() => {}
+            }
+        }
+    }
+
+    fn fence(&self) {
+        self.dispatcher.set_shards(&[]);
+        self.runner.drop_all();
+    }
+
+    /// Finds what dead nodes left and what is past its deadline; notes uses of keys.
+    async fn sweep(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+        let mut flushed = Instant::now();
+        while !*shutdown.borrow() {
+            beat();
+            match self.engine.rescue().await {
+                Ok(0) => {}
+                Ok(count) => tracing::warn!(count, "gave work of dead nodes back"),
+                Err(error) => complain("rescuing", &error),
+            }
+            if let Err(error) = self.engine.expire().await {
+                complain("expiring", &error);
+            }
+            if flushed.elapsed() > Duration::from_secs(10) {
+                flushed = Instant::now();
+                if let Err(error) = self.state.auth.flush_uses(&self.engine).await {
+                    complain("noting uses of keys", &error);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_PERIOD) => {}
+                _ = shutdown.changed() => {}
+            }
+        }
+    }
+
+    /// Purges what is old enough, in bounded batches with a breath between them.
+    async fn retain(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        let mut swept: Option<Instant> = None;
+        while !*shutdown.borrow() {
+            let mut result = self.retain_once(&shutdown).await;
+            if result.is_ok() && swept.is_none_or(|at| at.elapsed() > ORPHAN_PERIOD) {
+                swept = Some(Instant::now());
+                result = self.sweep_orphans(self.engine.now()).await;
+            }
+            if let Err(error) = result {
+                let error: &dyn std::error::Error = error.as_ref();
+                tracing::error!(error, "retention failed");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETENTION_PERIOD) => {}
+                _ = shutdown.changed() => {}
+            }
+        }
+    }
+
+    async fn retain_once(&self, shutdown: &watch::Receiver<bool>) -> anyhow::Result<()> {
+        let now = self.engine.now();
+        let before = now.plus_millis(-self.retention_millis);
+        let mut purged = 0;
+        for kind in ["jobs", "groups", "files"] {
+            let mut cursor = 0;
+            while !*shutdown.borrow() {
+                let (count, next) = match kind {
+                    "jobs" => self.engine.purge_jobs(before, cursor).await?,
+                    "groups" => self.engine.purge_groups(before, cursor).await?,
+                    _ => self.engine.purge_files(before, cursor).await?,
+                };
+                purged += count;
+                let Some(next) = next else { break };
+                cursor = next;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        if purged > 0 {
+            tracing::info!(purged, "retention");
+        }
+        // A callback is touched at most a day before its last use.
+        let callbacks = before.plus_millis(-2 * 24 * 60 * 60 * 1_000);
+        self.engine.purge_leftovers(callbacks).await?;
+        self.sweep_superseded(now).await
+    }
+
+    /// Removes bytes of versions that were replaced or deleted and that no live job reads.
+    async fn sweep_superseded(&self, now: Timestamp) -> anyhow::Result<()> {
+        let blobs = &self.state.blobs;
+        let unread = self.engine.unread_versions(now.plus_millis(-SUPERSEDED_AGE_MILLIS)).await?;
+        for version in &unread {
+            blobs.delete(*version).await?;
+        }
+        if !unread.is_empty() {
+            self.engine.forget_versions(unread).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes bytes that were staged and never published. Lists all bytes, so it is done rarely.
+    async fn sweep_orphans(&self, now: Timestamp) -> anyhow::Result<()> {
+        use futures_util::StreamExt;
+        let blobs = &self.state.blobs;
+        let cutoff = now.plus_millis(-ORPHAN_AGE_MILLIS).to_datetime();
+        blobs.remove_unfinished(cutoff).await?;
+        let mut old = blobs.list_older_than(cutoff).chunks(500);
+        while let Some(page) = old.next().await {
+            let keys: Vec<uuid::Uuid> = page.into_iter().collect::<Result<_, _>>()?;
+            for orphan in self.engine.unknown_versions(keys).await? {
+                blobs.delete(orphan).await?;
+            }
+        }
+        Ok(())
+    }
+}
