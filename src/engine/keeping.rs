@@ -30,6 +30,17 @@ pub struct Standing {
     pub alive: i64,
 }
 
+/// One page of a retention pass.
+#[derive(Clone, Copy, Debug)]
+pub struct PurgedPage {
+    /// Subjects that went.
+    pub purged: usize,
+    /// Where the next page starts; `None` behind the last one.
+    pub next: Option<Key>,
+    /// Whether everything on the page is too young to go.
+    pub fresh: bool,
+}
+
 /// The database's time where it has one, this machine's on SQLite.
 fn lease_time(transaction: &mut Transaction<'_>, now: Timestamp) -> EngineResult<i64> {
     Ok(transaction.database_now()?.unwrap_or(now.0))
@@ -151,31 +162,18 @@ impl Engine {
         Ok(ended)
     }
 
-    /// Purges one batch of what ended before `before`, starting behind `cursor`; the next cursor,
-    /// or `None` when there is nothing older left.
-    pub async fn purge_jobs(
-        &self,
-        before: Timestamp,
-        cursor: Key,
-    ) -> EngineResult<(usize, Option<Key>)> {
+    /// Purges one page of what ended before `before`, starting behind `cursor`.
+    pub async fn purge_jobs(&self, before: Timestamp, cursor: Key) -> EngineResult<PurgedPage> {
         self.purge("job", before, cursor).await
     }
 
     /// The same for groups without jobs.
-    pub async fn purge_groups(
-        &self,
-        before: Timestamp,
-        cursor: Key,
-    ) -> EngineResult<(usize, Option<Key>)> {
+    pub async fn purge_groups(&self, before: Timestamp, cursor: Key) -> EngineResult<PurgedPage> {
         self.purge("group", before, cursor).await
     }
 
     /// The same for deleted files of which nothing is left.
-    pub async fn purge_files(
-        &self,
-        before: Timestamp,
-        cursor: Key,
-    ) -> EngineResult<(usize, Option<Key>)> {
+    pub async fn purge_files(&self, before: Timestamp, cursor: Key) -> EngineResult<PurgedPage> {
         self.purge("file", before, cursor).await
     }
 
@@ -184,7 +182,7 @@ impl Engine {
         kind: &'static str,
         before: Timestamp,
         cursor: Key,
-    ) -> EngineResult<(usize, Option<Key>)> {
+    ) -> EngineResult<PurgedPage> {
         let page = self
             .store
             .read(move |connection| match kind {
@@ -193,15 +191,19 @@ impl Engine {
                 _ => retention::files_after(connection, cursor, SWEEP_ROWS),
             })
             .await?;
-        let next = page.last().filter(|last| last.created_at < before.0).map(|last| last.id);
+        let mut done = PurgedPage {
+            purged: 0,
+            next: page.last().map(|last| last.id),
+            fresh: page.iter().all(|row| row.created_at >= before.0),
+        };
         let old: Vec<Purgeable> = page
             .into_iter()
             .filter(|row| row.completed_at.is_some_and(|end| end < before.0))
             .collect();
         if old.is_empty() {
-            return Ok((0, next));
+            return Ok(done);
         }
-        let purged = self
+        done.purged = self
             .custom(vec![subject("retention", 0)], move |transaction, _, now| {
                 let keys: Vec<Key> = old.iter().map(|row| row.id).collect();
                 // What still owes a delivery stays until it is sent or given up.
@@ -212,7 +214,7 @@ impl Engine {
                 Ok(free.len())
             })
             .await?;
-        Ok((purged, next))
+        Ok(done)
     }
 
     /// Removes idempotency records and callbacks that are over; how many.

@@ -39,7 +39,7 @@ pub use core::Core;
 pub use error::{EngineError, EngineResult};
 pub use files::{Descriptor, Output};
 pub use intake::{BatchAnswer, NewJob, folded};
-pub use keeping::{NODE_LIFE_MILLIS, SHARDS, Standing};
+pub use keeping::{NODE_LIFE_MILLIS, PurgedPage, SHARDS, Standing};
 pub use ledger::RECEIVER_GONE;
 pub use operation::{
     Applied, ClaimedBatch, ClaimedJob, Idempotency, Next, OwedDelivery, Record, RenderPayload,

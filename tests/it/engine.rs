@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ringback::engine::{EngineError, Idempotency};
 use ringback::handlers::{Ending, Product};
 use ringback::lifecycle::{Command, Refusal, Status};
+use ringback::store::Statement;
 use serde_json::value::RawValue;
 
 use crate::support::database::{Database, on_both};
@@ -249,4 +250,65 @@ async fn work_of_a_dead_node_goes_on_elsewhere(database: Database) {
     }
     let lost = survivor.job(&caller, job.id).await;
     assert_eq!(lost.state.failure.unwrap().code, "worker_lost");
+}
+
+on_both!(async retention_removes_whole_subjects_that_owe_nothing);
+async fn retention_removes_whole_subjects_that_owe_nothing(database: Database) {
+    let receiver = Receiver::start();
+    let node = Node::start(&database).await;
+    let (caller, secret) = node.application("shop").await;
+    receiver.trust(&secret);
+    let told = |path: &str| {
+        let mut job = scripted_job();
+        job.callback = Some(callback(&receiver.url(path)));
+        job
+    };
+    let done = node.engine.submit(&caller, told("/up"), key("k", "h"), "r").await.unwrap();
+    receiver.on("/down", [crate::support::receiver::Reply::status(503)]);
+    let owing = node.submit(&caller, told("/down")).await;
+    let batch = vec![scripted_job(), scripted_job()];
+    let batch = node.engine.submit_batch(&caller, batch, None, None, "r").await.unwrap();
+    node.work().await;
+    node.send().await;
+    let mut waiting = scripted_job();
+    waiting.run_at = Some(node.engine.now().plus_millis(90 * 24 * 60 * 60 * 1_000));
+    let waiting = node.submit(&caller, waiting).await;
+
+    let month = 30 * 24 * 60 * 60 * 1_000;
+    let before = |node: &Node| node.engine.now().plus_millis(-month);
+    assert_eq!(node.engine.purge_jobs(before(&node), 0).await.unwrap().purged, 0, "too young");
+    node.clock.shift_millis(month + 60_000);
+    assert_eq!(node.engine.purge_jobs(before(&node), 0).await.unwrap().purged, 3);
+    assert_eq!(node.engine.purge_groups(before(&node), 0).await.unwrap().purged, 1);
+    node.engine.purge_leftovers(before(&node)).await.unwrap();
+    for gone in [done.id, batch.jobs[0].id, batch.jobs[1].id] {
+        let found = node.engine.find_job(&caller, gone).await;
+        assert!(matches!(found, Err(EngineError::NotFound { .. })));
+    }
+    node.job(&caller, owing.id).await;
+    node.job(&caller, waiting.id).await;
+    let again = node.engine.submit(&caller, scripted_job(), key("k", "other"), "r").await;
+    again.expect("the key went with its day");
+
+    // Nothing is left of what went but a line each, in any table.
+    let mut connection = database.connect();
+    let mut count = |rows: String| {
+        let statement = Statement::new(format!("SELECT COUNT(*) AS count FROM {rows}"));
+        connection.first::<Count>(statement).expect("a count").expect("one row").count
+    };
+    let subjects = "(SELECT id FROM jobs UNION SELECT id FROM groups UNION SELECT id FROM files)";
+    for table in ["events", "bodies", "deliveries", "sealed_values"] {
+        let orphans = format!("{table} WHERE subject_id NOT IN {subjects}");
+        assert_eq!(count(orphans), 0, "{table}");
+    }
+    assert_eq!(count(format!("job_files WHERE job_id NOT IN {subjects}")), 0);
+    let attempts = "attempts WHERE delivery_id NOT IN (SELECT id FROM deliveries)";
+    assert_eq!(count(attempts.to_owned()), 0);
+    assert_eq!(count("purges".to_owned()), 4, "three jobs and a group");
+}
+
+#[derive(diesel::QueryableByName)]
+struct Count {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    count: i64,
 }
