@@ -8,6 +8,7 @@ mod deliveries;
 mod engine;
 mod fuzz_api;
 mod handlers;
+mod history;
 mod kills;
 mod lifecycle;
 mod secrets;
