@@ -3,6 +3,7 @@
 mod keeper;
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ pub struct App {
     loops: Vec<JoinHandle<()>>,
     shutdown: watch::Sender<bool>,
     grace: Duration,
-    temporary: std::path::PathBuf,
+    temporary: PathBuf,
+    work_lock: std::fs::File,
     address: SocketAddr,
     public_url: String,
     database: String,
@@ -154,7 +156,7 @@ impl App {
             Arc::new(SystemResolver::default()),
         );
         let blobs = Blobs::local(&config.data_dir.join("files"))?;
-        let temporary = work_folder(&config, backend)?;
+        let (temporary, work_lock) = work_folder(&config)?;
         let services = Arc::new(Services {
             engine: Arc::clone(&engine),
             blobs: blobs.clone(),
@@ -232,6 +234,7 @@ impl App {
             shutdown,
             grace: Duration::from_secs(config.grace_seconds),
             temporary,
+            work_lock,
             address,
             public_url,
             database,
@@ -285,21 +288,36 @@ impl App {
         let engine = Arc::clone(&self.engine);
         tokio::task::spawn_blocking(move || engine.close()).await?;
         let _ = std::fs::remove_dir_all(&self.temporary);
+        let _ = std::fs::remove_file(self.temporary.with_extension("lock"));
+        drop(self.work_lock);
         Ok(())
     }
 }
 
-/// Work files. On SQLite the server is alone in its data folder, so what an earlier one left
-/// behind goes; nodes that share a folder each have their own.
-fn work_folder(config: &Config, backend: Backend) -> anyhow::Result<std::path::PathBuf> {
+/// Work files of this process, under a lock that goes with it. What processes that are gone left
+/// behind is removed; a folder whose lock is held belongs to somebody who is alive.
+fn work_folder(config: &Config) -> anyhow::Result<(PathBuf, std::fs::File)> {
     let parent = config.data_dir.join("work");
-    if backend == Backend::Sqlite && parent.exists() {
-        std::fs::remove_dir_all(&parent)?;
+    let failed = |path: &Path| format!("cannot make a folder for work files at {}", path.display());
+    std::fs::create_dir_all(&parent).with_context(|| failed(&parent))?;
+    for entry in std::fs::read_dir(&parent)? {
+        let lock = entry?.path();
+        if lock.extension().is_none_or(|extension| extension != "lock") {
+            continue;
+        }
+        // Another start may be removing the same remains just now.
+        let Ok(file) = std::fs::File::open(&lock) else { continue };
+        if file.try_lock().is_ok() {
+            let _ = std::fs::remove_dir_all(lock.with_extension(""));
+            let _ = std::fs::remove_file(&lock);
+        }
     }
     let folder = parent.join(crate::ids::new_id().simple().to_string());
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot create {}", folder.display()))?;
-    Ok(folder)
+    let lock_path = folder.with_extension("lock");
+    let lock = std::fs::File::create(&lock_path).with_context(|| failed(&lock_path))?;
+    lock.lock().with_context(|| failed(&lock_path))?;
+    std::fs::create_dir(&folder).with_context(|| failed(&folder))?;
+    Ok((folder, lock))
 }
 
 fn serve(

@@ -240,6 +240,10 @@ pub struct Flags {
     pub log_filter: Option<String>,
 }
 
+/// Settings that are text, whatever they look like: a folder may be called `123`, and a key may
+/// happen to have no letter.
+const TEXTS: [&str; 5] = ["public_url", "database", "data_dir", "master_key", "log_filter"];
+
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -257,9 +261,16 @@ impl Config {
             None => figment = figment.merge(Toml::file("ringback.toml")),
         }
         // Variables of tests are not settings.
-        let variables = Env::prefixed("RINGBACK_").filter(|name| !name.starts_with("test_"));
+        let variables = Env::prefixed("RINGBACK_")
+            .filter(|name| !name.starts_with("test_") && !TEXTS.iter().any(|text| name == *text));
+        figment = figment.merge(variables);
+        for name in TEXTS {
+            let variable = format!("RINGBACK_{}", name.to_ascii_uppercase());
+            if let Some(value) = Env::var(&variable) {
+                figment = figment.merge((name, value));
+            }
+        }
         let config: Config = figment
-            .merge(variables)
             .merge(Serialized::defaults(flags))
             .extract()
             .map_err(|error| ConfigError(describe(&error)))?;
@@ -270,8 +281,13 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |text: String| Err(ConfigError(text));
         if let Some(text) = &self.public_url {
-            let good = url::Url::parse(text)
-                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            let good = url::Url::parse(text).is_ok_and(|url| {
+                matches!(url.scheme(), "http" | "https")
+                    && url.has_host()
+                    && url.query().is_none()
+                    && url.fragment().is_none()
+                    && url.username().is_empty()
+            });
             if !good {
                 return refuse(format!(
                     "public_url {text:?} is not allowed: http(s)://HOST[:PORT][/PATH]"
@@ -281,6 +297,11 @@ impl Config {
         if self.job_slots == 0 || self.lane_in_flight == 0 || self.rate_per_second == 0 {
             return refuse(
                 "job_slots, lane_in_flight and rate_per_second must be 1 or more".to_owned(),
+            );
+        }
+        if self.delivery_deadline_seconds == 0 || self.job_timeout_seconds == 0 {
+            return refuse(
+                "delivery_deadline_seconds and job_timeout_seconds must be 1 or more".to_owned(),
             );
         }
         if let Some(rate) = self.lane_rate_per_second

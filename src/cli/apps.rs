@@ -37,7 +37,7 @@ pub(super) enum Command {
         /// Id or name
         application: String,
         /// Seconds that older keys go on working
-        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+        #[arg(long, default_value_t = 0, value_name = "SECONDS", value_parser = overlap())]
         overlap: i64,
         /// What the new key may do; by default what the newest one may
         #[arg(long, value_name = "SCOPE,…")]
@@ -75,7 +75,7 @@ pub(super) enum Command {
         /// Id or name
         application: String,
         /// Seconds that older secrets go on signing
-        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+        #[arg(long, default_value_t = 86_400, value_name = "SECONDS", value_parser = overlap())]
         overlap: i64,
         /// Print one JSON object
         #[arg(long)]
@@ -98,6 +98,11 @@ pub(super) enum Command {
         #[command(flatten)]
         rate: Rate,
     },
+}
+
+/// Up to a year: an old secret that signs for ever was not rotated.
+fn overlap() -> clap::builder::RangedI64ValueParser<i64> {
+    clap::value_parser!(i64).range(0..=31_536_000)
 }
 
 /// Requests of an application.
@@ -123,6 +128,10 @@ impl Rate {
 
 pub(super) fn run(flags: &Flags, command: Command) -> anyhow::Result<()> {
     let config = Config::load(flags)?;
+    // Only `create` may begin a new installation; for the others a missing folder is a mistake.
+    if !matches!(command, Command::Create { .. }) && !config.data_dir.is_dir() {
+        anyhow::bail!("the data folder {} is not there", config.data_dir.display());
+    }
     super::runtime()?.block_on(async {
         let engine = open_engine(&config).await?;
         let result = execute(&engine, command).await;

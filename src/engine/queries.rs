@@ -285,7 +285,12 @@ impl Engine {
     ) -> EngineResult<(Vec<DeliveryView>, Option<Key>)> {
         let application = caller.application;
         let subject = match job {
-            Some(id) => Some(self.find_job(caller, id).await?.key),
+            // A job in the trash still has its deliveries.
+            Some(id) => {
+                let row = self.store.read(move |connection| jobs::find(connection, id)).await?;
+                let own = row.filter(|row| row.application_id == application);
+                Some(own.ok_or_else(|| EngineError::not_found("job", id))?.id)
+            }
             None => None,
         };
         let rows = self

@@ -119,15 +119,14 @@ impl Store {
     }
 }
 
-/// One server a file: the lock goes with the process, however it ends.
+/// One server a file: the lock goes with the process, however it ends. It is on the database file
+/// itself, so that another name for the same file (a link) is no way around it; SQLite's own locks
+/// are of another kind and do not see it.
 fn lock_file(path: &str) -> StoreResult<File> {
-    let lock_path = format!("{path}.lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(|error| StoreError::Setup(format!("cannot open {lock_path}: {error}")))?;
+    let file =
+        File::options().create(true).truncate(false).read(true).write(true).open(path).map_err(
+            |error| StoreError::Setup(format!("cannot open the database {path}: {error}")),
+        )?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Setup(format!(
@@ -135,7 +134,7 @@ fn lock_file(path: &str) -> StoreResult<File> {
              several need a postgres:// database"
         ))),
         Err(std::fs::TryLockError::Error(error)) => {
-            Err(StoreError::Setup(format!("cannot lock {lock_path}: {error}")))
+            Err(StoreError::Setup(format!("cannot lock {path}: {error}")))
         }
     }
 }

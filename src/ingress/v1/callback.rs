@@ -181,7 +181,11 @@ fn headers(raw: &RawValue, place: &Place<'_>) -> Result<Vec<(String, String)>, P
     for (name, raw) in members.iter() {
         let place = place.member(name);
         let value = text(raw, &place)?;
-        let refused = match forbidden_header(name) {
+        if headers.iter().any(|(known, _): &(String, String)| known.eq_ignore_ascii_case(name)) {
+            return Err(place.invalid("is given twice; names of headers know no case".to_owned()));
+        }
+        // The body is JSON, whatever a callback would like to call it.
+        let refused = match forbidden_header(name) || name.eq_ignore_ascii_case("content-type") {
             true => Err(egress::Refusal::HeaderNotAllowed {
                 name: name.chars().take(64).flat_map(char::escape_default).collect(),
             }),

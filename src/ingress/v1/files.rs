@@ -33,6 +33,18 @@ struct FilePage {
     next_page_token: Option<String>,
 }
 
+/// A write that was meant to hang on a condition must not happen without it.
+fn unconditional(request: &HttpRequest) -> Result<(), Problem> {
+    for name in ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"] {
+        if request.headers().contains_key(name) {
+            let text =
+                format!("the header {name} is not supported when a file is written or removed");
+            return Err(Problem::new(Code::InvalidRequest, text));
+        }
+    }
+    Ok(())
+}
+
 /// `PUT /v1/files/{path}`
 pub async fn upload(
     request: HttpRequest,
@@ -40,6 +52,7 @@ pub async fn upload(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let caller = state.admit(&request, "files:write").await?;
+    unconditional(&request)?;
     let query = Query::read(&request, &["acl"], &[])?;
     let acl = match query.one("acl") {
         None | Some("private") => "private",
@@ -143,6 +156,7 @@ pub async fn download(request: HttpRequest, state: Data<State>) -> Result<HttpRe
 /// `DELETE /v1/files/{path}`
 pub async fn remove(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
     let caller = state.admit(&request, "files:write").await?;
+    unconditional(&request)?;
     Query::none(&request)?;
     let path = file_path(&request)?;
     state.engine.delete_file(&caller, path.as_str().to_owned()).await?;
