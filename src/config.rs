@@ -267,7 +267,7 @@ impl Config {
         for name in TEXTS {
             let variable = format!("RINGBACK_{}", name.to_ascii_uppercase());
             if let Some(value) = Env::var(&variable) {
-                figment = figment.merge((name, value));
+                figment = figment.merge(Serialized::default(name, value));
             }
         }
         let config: Config = figment
