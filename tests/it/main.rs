@@ -3,6 +3,7 @@
 mod api;
 mod architecture;
 mod cli;
+mod cli_locks;
 mod crash_points;
 mod deliveries;
 mod engine;
