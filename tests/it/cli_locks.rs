@@ -34,8 +34,8 @@ fn a_second_server_in_a_data_folder_leaves_the_work_of_the_first_alone() {
     let folder = data_dir(&one);
     let application = Application::create(&one, "shop");
     let first = Server::on(&one, &[]);
-    let mut second =
-        Server::try_start(&["--database", two.url(), "--data-dir", &folder]).ok().expect("starts");
+    let mut second = Server::try_start(&["--database", two.url(), "--data-dir", &folder])
+        .unwrap_or_else(|said| panic!("{}", said.stderr));
     let client = first.client_of(&application);
     client.put("/v1/files/a.txt", "bytes").expect(201);
     let job = json!({
