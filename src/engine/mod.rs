@@ -186,11 +186,6 @@ impl Engine {
         Ok(self.store.migrations_current().await?)
     }
 
-    /// Commits and operations of this process so far.
-    pub fn commit_counts(&self) -> (u64, u64) {
-        self.writer.counts()
-    }
-
     /// Bytes as text that only this installation can read again: what a page token holds.
     pub fn seal_token(&self, plain: &[u8]) -> EngineResult<String> {
         let sealed = self.core.sealer.seal(TOKEN, plain).map_err(|error| {

@@ -273,17 +273,3 @@ pub fn pattern_matches(pattern: &str, event: EventType) -> bool {
         None => pattern == event.as_str(),
     }
 }
-
-/// Refuses patterns that could never match, so that a typing error is seen at once.
-pub fn validate_patterns(patterns: &[String]) -> Result<(), String> {
-    for pattern in patterns {
-        if !EventType::ALL.into_iter().any(|event| pattern_matches(pattern, event)) {
-            let known: Vec<_> = EventType::ALL.iter().map(|event| event.as_str()).collect();
-            return Err(format!(
-                "event `{pattern}` is not known; allowed: {}, or a prefix such as job.*",
-                known.join(", ")
-            ));
-        }
-    }
-    Ok(())
-}

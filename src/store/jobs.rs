@@ -200,15 +200,6 @@ pub fn of_group(
     connection.load(Statement::new(sql).bind(group).bind(after.0).bind(after.1).bind(limit))
 }
 
-/// Jobs by their ids outside, for reading.
-pub fn find_many(connection: &mut Connection, ids: &[uuid::Uuid]) -> StoreResult<Vec<JobRow>> {
-    connection.load_by_keys(
-        concat!("SELECT ", any_columns!(), " FROM ", any_tables!(), " WHERE j.public_id @key"),
-        "",
-        ids.iter().map(|id| Cell::from(*id)).collect(),
-    )
-}
-
 /// What stays of a job from the start.
 #[derive(Debug, Clone)]
 pub struct NewJob {

@@ -7,7 +7,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -110,8 +109,6 @@ struct Queue<O: Operation> {
 struct Shared<O: Operation> {
     queue: Mutex<Queue<O>>,
     bell: Condvar,
-    commits: AtomicU64,
-    operations: AtomicU64,
     observe_batch: Box<dyn Fn(usize) + Send + Sync>,
 }
 
@@ -131,8 +128,6 @@ impl<O: Operation> Writer<O> {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue { waiting: VecDeque::new(), closed: false }),
             bell: Condvar::new(),
-            commits: AtomicU64::new(0),
-            operations: AtomicU64::new(0),
             observe_batch: Box::new(observe_batch),
         });
         let count = match location.backend {
@@ -169,14 +164,6 @@ impl<O: Operation> Writer<O> {
         }
         self.shared.bell.notify_one();
         outcome.await.unwrap_or(Err(StoreError::Closed))
-    }
-
-    /// Commits and operations so far.
-    pub fn counts(&self) -> (u64, u64) {
-        (
-            self.shared.commits.load(Ordering::Relaxed),
-            self.shared.operations.load(Ordering::Relaxed),
-        )
     }
 
     /// Takes no more operations, runs what is waiting and ends the threads.
@@ -292,8 +279,6 @@ impl<O: Operation> Worker<O> {
             Ok(outcomes) => match connection.commit() {
                 Ok(()) => {
                     self.keys.provisional = false;
-                    self.shared.commits.fetch_add(1, Ordering::Relaxed);
-                    self.shared.operations.fetch_add(operations.len() as u64, Ordering::Relaxed);
                     (self.shared.observe_batch)(operations.len());
                     Ok(outcomes)
                 }

@@ -158,6 +158,33 @@ fn keys_end_on_every_node(database: Database) {
     assert!(keys(&shown).iter().any(|key| key["dateExpires"] == end.as_str()), "{shown}");
 }
 
+on_both!(one_key_of_several_is_revoked_everywhere);
+fn one_key_of_several_is_revoked_everywhere(database: Database) {
+    let application = Application::create(&database, "shop");
+    let nodes = nodes(&database);
+    let first = clients(&nodes, &application.api_key);
+    let made = apps(&database, &["create-key", "shop", "--scopes", "jobs", "--json"]);
+    let made = made.success().json();
+    let second = clients(&nodes, made["apiKey"].as_str().expect("a key"));
+    soon(&second, 200);
+    soon(&first, 200);
+
+    let shown = listed(&database, &application.id);
+    let id = keys(&shown)
+        .iter()
+        .find(|key| key["scopes"] == json!(["jobs"]))
+        .and_then(|key| key["id"].as_str().map(str::to_owned))
+        .expect("the new key is listed with its scope");
+    apps(&database, &["revoke", "shop", &id]).success();
+    soon(&second, 401);
+    assert!(first.iter().all(|client| status(client) == 200), "the other key goes on");
+    let again = apps(&database, &["revoke", "shop", &id]).failure();
+    assert!(again.stderr.contains(&id), "{}", again.stderr);
+    let shown = listed(&database, &application.id);
+    let revoked = keys(&shown).iter().filter(|key| key["dateRevoked"].is_string()).count();
+    assert_eq!(revoked, 1, "{shown}");
+}
+
 on_both!(the_last_use_of_a_key_is_shown);
 fn the_last_use_of_a_key_is_shown(database: Database) {
     let application = Application::create(&database, "shop");
