@@ -13,7 +13,7 @@ use super::outcome::{Judged, judge};
 use super::secrets::Secrets;
 use crate::egress::{Client, Method, Outgoing};
 use crate::engine::{Engine, EngineResult, Next, OwedDelivery, RateLimit, Record};
-use crate::formats::{AttemptView, PreviousFailure};
+use crate::formats::{AttemptView, PreviousFailure, Signature};
 use crate::ids::{Key, Timestamp};
 use crate::telemetry::{Metrics, complain};
 
@@ -282,19 +282,22 @@ impl Dispatcher {
     }
 
     async fn outgoing(&self, delivery: &OwedDelivery) -> EngineResult<Outgoing> {
-        let secrets = self.secrets.of(&self.engine, delivery.application).await?;
+        let keys = self.secrets.of(&self.engine, delivery.application).await?;
         let webhook_id = delivery.event_id.to_string();
         let attempt = AttemptView {
             webhook_id: &webhook_id,
             number: u32::try_from(delivery.attempt).unwrap_or(u32::MAX),
             timestamp_seconds: self.engine.now().seconds(),
             event_type: &delivery.event_type,
+            redelivery: None,
         };
         let previous =
             delivery.previous_failure.as_deref().map(|reason| PreviousFailure { reason });
         let receiver = &delivery.receiver;
         let mut headers = receiver.headers.clone();
-        let own = receiver.format.headers(&attempt, &secrets, &delivery.body, previous.as_ref());
+        let signature = Signature::Standard;
+        let format = &receiver.format;
+        let own = format.headers(&attempt, &keys, signature, &delivery.body, previous.as_ref());
         headers.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())));
         Ok(Outgoing {
             method: Method::POST,

@@ -1,8 +1,10 @@
 //! What an answer or a failure means: the attempt's record and what follows. Pure.
 
+use std::time::Duration;
+
 use crate::egress::{Answer, SendError};
 use crate::engine::{ClosedAttempt, Next, OwedDelivery, RECEIVER_GONE, delivery_status};
-use crate::formats::{Schedule, Verdict};
+use crate::formats::{Judgement, Schedule, Verdict};
 use crate::ids::Timestamp;
 
 /// Characters of a response that are kept with its attempt.
@@ -34,11 +36,11 @@ pub(super) fn judge(
         ..ClosedAttempt::default()
     };
     let format = &delivery.receiver.format;
-    let (verdict, failure) = match result {
+    let (judgement, failure) = match result {
         Ok(answer) => {
             record_answer(&mut closed, answer, &secrets_of(delivery));
-            let verdict = format.judge(answer.status, &answer.headers, now.to_datetime());
-            (verdict, format!("http_{}", answer.status))
+            let judgement = format.judge(answer.status, &answer.headers, now.to_datetime());
+            (judgement, format!("http_{}", answer.status))
         }
         Err(error) => {
             closed.error_code = Some(error.code().to_owned());
@@ -47,27 +49,37 @@ pub(super) fn judge(
                 SendError::Refused(_) => Verdict::Final { reason: "refused" },
                 _ => Verdict::Retry { at: None },
             };
-            (verdict, error.code().to_owned())
+            (Judgement::from(verdict), error.code().to_owned())
         }
     };
-    let next = match verdict {
+    let schedule = format.schedule();
+    let next_try = u32::try_from(delivery.try_number).ok().and_then(|tried| tried.checked_add(1));
+    let retry_or_give_up = |wait: Option<Duration>, asked: Option<Timestamp>| match wait {
+        Some(wait) => {
+            Next::Retry { due_at: due_at(wait, asked, now, chance), failure: failure.clone() }
+        }
+        None => give_up(delivery_status::EXHAUSTED, failure.clone(), false),
+    };
+    let next = match judgement.verdict {
         Verdict::Delivered => {
             closed.outcome = "delivered";
             return Judged { closed, next: Next::Delivered, failure: None };
         }
+        _ if judgement.wants_no_more.is_some() => {
+            give_up(delivery_status::EXHAUSTED, RECEIVER_GONE.to_owned(), true)
+        }
         Verdict::Retry { at } => {
-            retry(format.schedule(), delivery.try_number, at.map(Timestamp::from), now, chance)
-                .map_or_else(
-                    || give_up(delivery_status::EXHAUSTED, failure.clone(), false),
-                    |due_at| Next::Retry { due_at, failure: failure.clone() },
-                )
+            let wait = next_try.and_then(|next| schedule.delay_before(next));
+            retry_or_give_up(wait, at.map(Timestamp::from))
+        }
+        Verdict::RetryBriefly => {
+            retry_or_give_up(next_try.and_then(|next| schedule.delay_before_briefly(next)), None)
         }
         Verdict::Final { .. } if result.is_err() => {
             closed.outcome = "refused";
             give_up(delivery_status::REFUSED, failure.clone(), false)
         }
         Verdict::Final { reason } => give_up(delivery_status::EXHAUSTED, reason.to_owned(), false),
-        Verdict::Disable => give_up(delivery_status::EXHAUSTED, RECEIVER_GONE.to_owned(), true),
     };
     if closed.error_code.is_none() {
         closed.error_code = Some(failure.clone());
@@ -79,21 +91,12 @@ fn give_up(status: i64, reason: String, receiver_gone: bool) -> Next {
     Next::End { status, reason, receiver_gone }
 }
 
-/// When the next try may start; `None` when all are used up. What the receiver asked for is kept
-/// exactly, unless it has passed.
-fn retry(
-    schedule: &Schedule,
-    tried: i64,
-    asked: Option<Timestamp>,
-    now: Timestamp,
-    chance: f64,
-) -> Option<Timestamp> {
-    let next = u32::try_from(tried).ok()?.checked_add(1)?;
-    let delay = schedule.delay_before(next)?;
-    Some(match asked {
+/// When the next try may start. What the receiver asked for is kept exactly, unless it has passed.
+fn due_at(wait: Duration, asked: Option<Timestamp>, now: Timestamp, chance: f64) -> Timestamp {
+    match asked {
         Some(at) => at.max(now),
-        None => now.plus(Schedule::with_jitter(delay, chance)),
-    })
+        None => now.plus(Schedule::with_jitter(wait, chance)),
+    }
 }
 
 /// Values that must not be stored even when a receiver sends them back, the longest first: one may
@@ -156,20 +159,16 @@ fn text(raw: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn a_retry_keeps_what_the_receiver_asked_for_and_ends_with_the_schedule() {
-        let schedule = Schedule::after_first([Duration::from_secs(5)]);
-        let now = Timestamp(1_000_000_000);
-        assert_eq!(retry(&schedule, 1, None, now, 0.0), Some(now.plus_millis(5_000)));
-        assert_eq!(retry(&schedule, 1, None, now, 1.0), Some(now.plus_millis(5_500)));
+    fn a_retry_keeps_what_the_receiver_asked_for() {
+        let (wait, now) = (Duration::from_secs(5), Timestamp(1_000_000_000));
+        assert_eq!(due_at(wait, None, now, 0.0), now.plus_millis(5_000));
+        assert_eq!(due_at(wait, None, now, 1.0), now.plus_millis(5_500));
         let asked = now.plus_millis(120_000);
-        assert_eq!(retry(&schedule, 1, Some(asked), now, 1.0), Some(asked));
-        assert_eq!(retry(&schedule, 1, Some(Timestamp(0)), now, 1.0), Some(now));
-        assert_eq!(retry(&schedule, 2, Some(asked), now, 0.0), None);
+        assert_eq!(due_at(wait, Some(asked), now, 1.0), asked);
+        assert_eq!(due_at(wait, Some(Timestamp(0)), now, 1.0), now);
     }
 
     #[test]

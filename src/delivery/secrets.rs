@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::engine::{Engine, EngineResult};
-use crate::formats::SigningSecret;
+use crate::formats::SigningKeys;
 use crate::ids::Key;
 
 const KEPT: Duration = Duration::from_secs(2);
 const KEPT_APPLICATIONS: usize = 10_000;
 
-type Known = HashMap<Key, (Instant, Arc<Vec<SigningSecret>>)>;
+type Known = HashMap<Key, (Instant, Arc<SigningKeys>)>;
 
 #[derive(Default)]
 pub(super) struct Secrets {
@@ -26,7 +26,7 @@ impl Secrets {
         &self,
         engine: &Engine,
         application: Key,
-    ) -> EngineResult<Arc<Vec<SigningSecret>>> {
+    ) -> EngineResult<Arc<SigningKeys>> {
         let known = self
             .known
             .lock()
@@ -37,7 +37,7 @@ impl Secrets {
         if let Some(secrets) = known {
             return Ok(secrets);
         }
-        let secrets = Arc::new(engine.signing_secrets(application).await?);
+        let secrets = Arc::new(SigningKeys::from(engine.signing_secrets(application).await?));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KEPT_APPLICATIONS {
             known.clear();

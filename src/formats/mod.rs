@@ -8,13 +8,17 @@
 //! random number are given by the caller. A vendor's format may live beside its face; it is
 //! registered in [`registry::Formats`] at start.
 
+pub mod ed25519;
 pub mod hex;
 pub mod json;
+pub mod judgement;
 pub mod oversize;
+pub mod receiver_control;
 pub mod registry;
 pub mod retry_after;
 pub mod schedule;
 pub mod secret;
+pub mod signature;
 pub mod standard;
 
 use std::borrow::Cow;
@@ -23,9 +27,12 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+pub use ed25519::{Ed25519Key, Ed25519KeyError};
+pub use judgement::{Judgement, Verdict};
 pub use registry::{FormatError, Formats};
 pub use schedule::Schedule;
 pub use secret::{SecretError, SigningSecret};
+pub use signature::{Signature, SigningKeys, UnknownSignature};
 pub use standard::Standard;
 
 /// The largest body any format may produce. Receivers behind common proxies refuse more.
@@ -45,18 +52,20 @@ pub trait DeliveryFormat: Send + Sync {
     fn body(&self, event: &EventView<'_>, public_url: &str) -> String;
 
     /// The headers of one try, signature included, made anew each time because they carry the
-    /// time of the try. `secrets` are the active ones, the current first; `body` is what will be
-    /// sent, byte for byte; `previous` is how the try before this one failed.
+    /// time of the try. `keys` are the active ones, and `signature` says which of them the
+    /// receiver wants used; `body` is what will be sent, byte for byte; `previous` is how the try
+    /// before this one failed.
     fn headers(
         &self,
         attempt: &AttemptView<'_>,
-        secrets: &[SigningSecret],
+        keys: &SigningKeys,
+        signature: Signature,
         body: &str,
         previous: Option<&PreviousFailure<'_>>,
     ) -> Vec<Header>;
 
     /// What an answer means. Header names are compared without regard to case.
-    fn judge(&self, status: u16, headers: &[(String, String)], now: DateTime<Utc>) -> Verdict;
+    fn judge(&self, status: u16, headers: &[(String, String)], now: DateTime<Utc>) -> Judgement;
 
     /// When tries happen, as long as neither the receiver nor the operator says otherwise.
     fn schedule(&self) -> &Schedule;
@@ -102,6 +111,9 @@ pub struct AttemptView<'a> {
     pub timestamp_seconds: i64,
     /// For vendors that name the event in a header.
     pub event_type: &'a str,
+    /// Why this comes outside the order of events: `redelivery`, `replay`, `ping`, `trigger`.
+    /// `None` for an event's own delivery.
+    pub redelivery: Option<&'a str>,
 }
 
 /// How the try before this one failed.
@@ -110,17 +122,4 @@ pub struct PreviousFailure<'a> {
     /// A reason code of ours (`http_503`, `timeout`), never text from the network: it goes into a
     /// header.
     pub reason: &'a str,
-}
-
-/// What an answer means for the delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The receiver has it.
-    Delivered,
-    /// Try again: at the time the receiver asked for, exactly, or else on the schedule.
-    Retry { at: Option<DateTime<Utc>> },
-    /// Trying again is of no use; the reason is a stable code.
-    Final { reason: &'static str },
-    /// The receiver wants nothing any more.
-    Disable,
 }

@@ -8,6 +8,9 @@ use std::time::Duration;
 /// does not come back together.
 const JITTER: f64 = 0.1;
 
+/// The longest wait of the short end.
+const BRIEF: Duration = Duration::from_secs(30 * 60);
+
 /// The waits between the tries of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
@@ -35,6 +38,15 @@ impl Schedule {
     pub fn delay_before(&self, attempt: u32) -> Option<Duration> {
         let index = usize::try_from(attempt.checked_sub(1)?).ok()?;
         self.delays.get(index).copied()
+    }
+
+    /// The same over the short end of the schedule: its leading waits of at most half an hour, or
+    /// the first one alone where that is longer.
+    pub fn delay_before_briefly(&self, attempt: u32) -> Option<Duration> {
+        let brief = self.delays.iter().skip(1).take_while(|wait| **wait <= BRIEF).count();
+        let retries = u32::try_from(brief.max(1)).unwrap_or(u32::MAX);
+        let wait = self.delay_before(attempt)?;
+        (attempt <= retries.saturating_add(1)).then_some(wait)
     }
 
     /// How many tries there are in all.
@@ -76,6 +88,24 @@ mod tests {
         assert_eq!(schedule.tries(), 49);
         assert_eq!(schedule.delays.iter().sum::<Duration>(), 24 * 60 * MINUTE);
         assert_eq!(Schedule::every(Duration::ZERO, MINUTE).tries(), 1);
+    }
+
+    #[test]
+    fn the_short_end_is_the_leading_waits_of_half_an_hour_or_less() {
+        let tries = |minutes: &[u32]| {
+            let schedule = Schedule::after_first(minutes.iter().map(|count| *count * MINUTE));
+            let waits = (1..).map_while(|attempt| schedule.delay_before_briefly(attempt));
+            waits.inspect(|wait| assert!(schedule.delays.contains(wait))).count()
+        };
+        assert_eq!(tries(&[]), 1, "nothing is tried again where nothing ever is");
+        assert_eq!(tries(&[1, 5, 30, 31, 5]), 4);
+        assert_eq!(tries(&[30; 48]), 49);
+        assert_eq!(tries(&[600, 5]), 2, "once at least");
+        let schedule = Schedule::after_first([5 * MINUTE, 31 * MINUTE]);
+        assert_eq!(schedule.delay_before_briefly(0), None);
+        assert_eq!(schedule.delay_before_briefly(2), Some(5 * MINUTE));
+        assert_eq!(schedule.delay_before_briefly(3), None);
+        assert_eq!(schedule.delay_before_briefly(u32::MAX), None);
     }
 
     proptest::proptest! {

@@ -151,7 +151,7 @@ async fn tell(
 mod tests {
     use super::*;
     use crate::formats::standard::signed_headers;
-    use crate::formats::{AttemptView, SigningSecret};
+    use crate::formats::{AttemptView, Signature, SigningKeys, SigningSecret};
     use actix_web::http::header::{HeaderName, HeaderValue};
 
     #[test]
@@ -162,9 +162,11 @@ mod tests {
             number: 1,
             timestamp_seconds: 1_000,
             event_type: "job.succeeded",
+            redelivery: None,
         };
+        let keys = SigningKeys::from(vec![secret]);
         let mut headers = HeaderMap::new();
-        for (name, value) in signed_headers(&attempt, &[secret], "body", None) {
+        for (name, value) in signed_headers(&attempt, &keys, Signature::Standard, "body", None) {
             let value = HeaderValue::from_str(&value).unwrap();
             headers.insert(HeaderName::from_static(name), value);
         }

@@ -11,8 +11,8 @@ use ringback::engine::NewCallback;
 use ringback::formats::hex::sign_hex;
 use ringback::formats::standard::signed_headers;
 use ringback::formats::{
-    AttemptView, DeliveryFormat, EventView, Formats, Header, PreviousFailure, Schedule,
-    SigningSecret, Verdict,
+    AttemptView, DeliveryFormat, EventView, Formats, Header, Judgement, PreviousFailure, Schedule,
+    Signature, SigningKeys, SigningSecret, Verdict,
 };
 
 use super::World;
@@ -41,24 +41,25 @@ impl DeliveryFormat for Vendor {
     fn headers(
         &self,
         attempt: &AttemptView<'_>,
-        secrets: &[SigningSecret],
+        keys: &SigningKeys,
+        signature: Signature,
         body: &str,
         previous: Option<&PreviousFailure<'_>>,
     ) -> Vec<Header> {
-        let mut headers = signed_headers(attempt, secrets, body, previous);
-        let texts = secrets.iter().map(SigningSecret::text);
+        let mut headers = signed_headers(attempt, keys, signature, body, previous);
+        let texts = keys.secrets.iter().map(SigningSecret::text);
         let signature = sign_hex(texts, attempt.timestamp_seconds, body);
         headers.push(("x-vendor-signature", Cow::Owned(signature)));
         headers.push(("x-vendor-event", Cow::Owned(attempt.event_type.to_owned())));
         headers
     }
 
-    fn judge(&self, status: u16, _: &[(String, String)], _: DateTime<Utc>) -> Verdict {
-        match status {
+    fn judge(&self, status: u16, _: &[(String, String)], _: DateTime<Utc>) -> Judgement {
+        Judgement::from(match status {
             200 => Verdict::Delivered,
             406 => Verdict::Final { reason: "not_acceptable" },
             _ => Verdict::Retry { at: None },
-        }
+        })
     }
 
     fn schedule(&self) -> &Schedule {

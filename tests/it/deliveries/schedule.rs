@@ -111,6 +111,49 @@ fn number_of(path: &str) -> usize {
     path.trim_start_matches('/').parse().unwrap()
 }
 
+on_both!(async a_refusal_is_tried_over_the_short_end_only);
+async fn a_refusal_is_tried_over_the_short_end_only(database: Database) {
+    let world = World::start(&database).await;
+    world.receiver.otherwise([Reply::status(404)]);
+    let job = world.done(callback(&world.receiver.url("/hook"))).await;
+    world.node.send().await;
+    for wait in &WAITS_SECONDS[..3] {
+        assert_eq!(world.delivery_of(job.id).await.status, "pending");
+        world.wait(Duration::from_secs(*wait)).await;
+        world.node.send().await;
+    }
+    let delivery = world.delivery_of(job.id).await;
+    assert_eq!((delivery.status, delivery.attempts), ("exhausted", 4));
+    assert_eq!(delivery.reason.as_deref(), Some("http_404"));
+}
+
+on_both!(async a_receiver_can_end_one_delivery_or_all_of_a_job);
+async fn a_receiver_can_end_one_delivery_or_all_of_a_job(database: Database) {
+    let world = World::start(&database).await;
+    let cases: [(&str, &[_]); 2] = [
+        ("abort-message", &[("exhausted", Some("aborted_by_receiver")), ("delivered", None)]),
+        // What comes later is not even owed.
+        ("Disable", &[("exhausted", Some("receiver_gone"))]),
+    ];
+    for (word, expected) in cases {
+        let path = format!("/{word}");
+        let refusal = Reply::status(503).header("Webhook-Delivery", word);
+        world.receiver.on(&path, [refusal, Reply::ok()]);
+        let mut hook = callback(&world.receiver.url(&path));
+        hook.events = Some(vec!["job.created".to_owned(), "job.succeeded".to_owned()]);
+        let job = world.submit(hook).await;
+        world.node.send().await;
+        world.node.work().await;
+        world.node.send().await;
+        let mut deliveries = world.deliveries(job.id).await;
+        deliveries.sort_by_key(|delivery| delivery.sequence);
+        let ends: Vec<_> =
+            deliveries.iter().map(|one| (one.status, one.reason.as_deref())).collect();
+        assert_eq!(ends, expected, "{word}");
+        assert_eq!(world.receiver.log_of(&path).len(), expected.len(), "{word}");
+    }
+}
+
 on_both!(async a_redirect_is_a_failure_and_never_followed);
 async fn a_redirect_is_a_failure_and_never_followed(database: Database) {
     let world = World::start(&database).await;

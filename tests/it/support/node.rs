@@ -14,7 +14,7 @@ use ringback::engine::{
     SourceName, StoredJob, folded,
 };
 use ringback::files::Blobs;
-use ringback::formats::{AttemptView, Formats};
+use ringback::formats::{AttemptView, Formats, Signature, SigningKeys};
 use ringback::handlers::runner::{Limits, Runner, Step};
 use ringback::handlers::{self, Context, Ending, Handler, Product, Services};
 use ringback::ids::Timestamp;
@@ -200,14 +200,17 @@ impl Node {
     /// Sends a claimed delivery as the dispatcher would, and records nothing.
     pub async fn send_by_hand(&self, owed: &OwedDelivery) -> Result<Answer, SendError> {
         let secrets = self.engine.signing_secrets(owed.application).await.expect("secrets");
+        let keys = SigningKeys::from(secrets);
         let webhook_id = owed.event_id.to_string();
         let attempt = AttemptView {
             webhook_id: &webhook_id,
             number: u32::try_from(owed.attempt).unwrap(),
             timestamp_seconds: self.engine.now().seconds(),
             event_type: &owed.event_type,
+            redelivery: None,
         };
-        let own = owed.receiver.format.headers(&attempt, &secrets, &owed.body, None);
+        let format = &owed.receiver.format;
+        let own = format.headers(&attempt, &keys, Signature::Standard, &owed.body, None);
         let mut headers = owed.receiver.headers.clone();
         headers.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())));
         let outgoing = Outgoing {
