@@ -52,7 +52,7 @@ impl Api {
             deadline: PATIENCE,
             body_cap: ANSWER_LIMIT,
         };
-        let answer = self.client.send(outgoing).await.with_context(|| what.clone())?;
+        let answer = self.client.send(outgoing).await.result.with_context(|| what.clone())?;
         anyhow::ensure!(!answer.truncated, "{what}: the answer is too large");
         Ok((answer.status, answer.body))
     }

@@ -225,7 +225,7 @@ impl Dispatcher {
     /// One signed request and its record.
     async fn attempt(&self, delivery: OwedDelivery) {
         let started = Instant::now();
-        let result = match self.outgoing(&delivery).await {
+        let sent = match self.outgoing(&delivery).await {
             Ok(outgoing) => self.egress.send(outgoing).await,
             Err(error) => {
                 // Without secrets nothing can be signed; the lease is given back by the record.
@@ -246,7 +246,7 @@ impl Dispatcher {
         let millis = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
         let now = self.engine.now();
         let Judged { closed, next, failure } =
-            judge(&delivery, &result, now, millis, (self.chance)());
+            judge(&delivery, &sent, now, millis, (self.chance)());
         self.metrics.observe_attempt(closed.outcome, elapsed);
         match &failure {
             None => tracing::info!(

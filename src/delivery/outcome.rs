@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::egress::{Answer, SendError};
+use crate::egress::{Answer, SendError, Sent, Trace};
 use crate::engine::{ClosedAttempt, Next, OwedDelivery, RECEIVER_GONE, delivery_status};
 use crate::formats::{Judgement, Schedule, Verdict};
 use crate::ids::Timestamp;
@@ -22,7 +22,7 @@ pub(super) struct Judged {
 /// Judges what came of one attempt. `chance` in 0..1 spreads retries, only ever later.
 pub(super) fn judge(
     delivery: &OwedDelivery,
-    result: &Result<Answer, SendError>,
+    sent: &Sent,
     now: Timestamp,
     elapsed_ms: i64,
     chance: f64,
@@ -35,8 +35,9 @@ pub(super) fn judge(
         duration_ms: Some(elapsed_ms),
         ..ClosedAttempt::default()
     };
+    record_trace(&mut closed, &sent.trace);
     let format = &delivery.receiver.format;
-    let (judgement, failure) = match result {
+    let (judgement, failure) = match &sent.result {
         Ok(answer) => {
             record_answer(&mut closed, answer, &secrets_of(delivery));
             let judgement = format.judge(answer.status, &answer.headers, now.to_datetime());
@@ -75,7 +76,7 @@ pub(super) fn judge(
         Verdict::RetryBriefly => {
             retry_or_give_up(next_try.and_then(|next| schedule.delay_before_briefly(next)), None)
         }
-        Verdict::Final { .. } if result.is_err() => {
+        Verdict::Final { .. } if sent.result.is_err() => {
             closed.outcome = "refused";
             give_up(delivery_status::REFUSED, failure.clone(), false)
         }
@@ -137,17 +138,20 @@ fn record_answer(closed: &mut ClosedAttempt, answer: &Answer, secrets: &[String]
         })
         .collect();
     closed.response_headers = serde_json::to_string(&headers).ok();
-    closed.address = Some(answer.address.to_string());
-    let timings = &answer.timings;
-    let millis = |time: std::time::Duration| (time.as_secs_f64() * 100_000.0).round() / 100.0;
+}
+
+fn record_trace(closed: &mut ClosedAttempt, trace: &Trace) {
+    closed.address = trace.address.map(|address| address.to_string());
+    let timings = &trace.timings;
+    let millis = |time: Duration| (time.as_secs_f64() * 100_000.0).round() / 100.0;
     closed.timings = serde_json::to_string(&serde_json::json!({
-        "dnsMs": millis(timings.dns),
-        "connectMs": millis(timings.connect),
-        "tlsMs": millis(timings.tls),
-        "firstByteMs": millis(timings.first_byte),
+        "dnsMs": timings.dns.map(millis),
+        "connectMs": timings.connect.map(millis),
+        "tlsMs": timings.tls.map(millis),
+        "firstByteMs": timings.first_byte.map(millis),
         "totalMs": millis(timings.total),
-        "reused": answer.reused,
-        "tlsVersion": answer.tls_version,
+        "reused": trace.reused,
+        "tlsVersion": trace.tls_version,
     }))
     .ok();
 }

@@ -13,13 +13,14 @@ use tokio_rustls::rustls::RootCertStore;
 use super::connection::{Dial, Opener, SystemDialer};
 use super::download::Download;
 use super::error::{Phase, SendError};
-use super::exchange::{self, Answer, Begun, Outgoing, Prepared, Trace};
+use super::exchange::{self, Answer, Begun, Outgoing, Prepared, Sent};
 use super::policy::Policy;
 use super::pool::Pool;
 use super::refusal::Refusal;
 use super::resolver::Resolver;
 use super::target::{Host, Target, loopback};
 use super::tls::Tls;
+use super::trace::Progress;
 
 /// How long a caller who registers a URL waits for its name to resolve.
 const VETTING_TIME: Duration = Duration::from_secs(5);
@@ -84,37 +85,47 @@ impl Client {
     pub async fn vet(&self, url: &str) -> Result<Vetted, SendError> {
         let target = self.check_url(url)?;
         let deadline = Instant::now() + VETTING_TIME;
-        let addresses = timeout_at(deadline, self.shared.judged(&target))
+        let answers = timeout_at(deadline, self.shared.resolve(&target))
             .await
             .map_err(|_| SendError::Timeout { phase: Phase::Dns, deadline: VETTING_TIME })??;
+        let addresses = self.shared.judge(&target, answers)?;
         Ok(Vetted { target, addresses })
     }
 
-    /// Sends a request and reads its answer.
-    pub async fn send(&self, outgoing: Outgoing) -> Result<Answer, SendError> {
-        let (deadline, cap) = (outgoing.deadline, outgoing.body_cap);
-        let mut trace = Trace::begin(deadline);
+    /// Sends a request and reads its answer. The trace is there whatever the result.
+    pub async fn send(&self, outgoing: Outgoing) -> Sent {
+        let mut progress = Progress::begin(outgoing.deadline);
+        let result = self.answer(outgoing, &mut progress).await;
+        Sent { result, trace: progress.end() }
+    }
+
+    async fn answer(
+        &self,
+        outgoing: Outgoing,
+        progress: &mut Progress,
+    ) -> Result<Answer, SendError> {
+        let cap = outgoing.body_cap;
         let shared = &self.shared;
         let mut prepared = Prepared::new(self.check_url(&outgoing.url)?, outgoing)?;
-        let answered = timeout_at(trace.deadline, async {
-            let begun = shared.begin(&mut prepared, &mut trace).await?;
-            exchange::finish(begun, &prepared.target, cap, &shared.pool, &mut trace).await
+        let answered = timeout_at(progress.deadline, async {
+            let begun = shared.begin(&mut prepared, progress).await?;
+            exchange::finish(begun, &prepared.target, cap, &shared.pool, progress).await
         })
         .await;
-        answered.unwrap_or_else(|_| Err(SendError::Timeout { phase: trace.phase, deadline }))
+        answered.unwrap_or_else(|_| Err(progress.timed_out()))
     }
 
     /// Sends a request and returns as soon as the response's headers are here. The same deadline
     /// goes on for the body.
     pub async fn open(&self, outgoing: Outgoing) -> Result<Download, SendError> {
         let deadline = outgoing.deadline;
-        let mut trace = Trace::begin(deadline);
+        let mut progress = Progress::begin(deadline);
         let shared = &self.shared;
         let mut prepared = Prepared::new(self.check_url(&outgoing.url)?, outgoing)?;
-        let until = trace.deadline;
-        let begun = timeout_at(until, shared.begin(&mut prepared, &mut trace))
+        let until = progress.deadline;
+        let begun = timeout_at(until, shared.begin(&mut prepared, &mut progress))
             .await
-            .unwrap_or_else(|_| Err(SendError::Timeout { phase: trace.phase, deadline }))?;
+            .unwrap_or_else(|_| Err(progress.timed_out()))?;
         Ok(Download::new(begun, prepared.target, Arc::clone(&shared.pool), until, deadline))
     }
 
@@ -125,19 +136,24 @@ impl Client {
 }
 
 impl Shared {
-    async fn begin(&self, prepared: &mut Prepared, trace: &mut Trace) -> Result<Begun, SendError> {
-        let judged = self.judged(&prepared.target).await?;
-        trace.timings.dns = trace.began.elapsed();
-        exchange::begin(prepared, &judged, &self.policy, &self.opener, &self.pool, trace).await
+    async fn begin(
+        &self,
+        prepared: &mut Prepared,
+        progress: &mut Progress,
+    ) -> Result<Begun, SendError> {
+        let answers = self.resolve(&prepared.target).await?;
+        if matches!(prepared.target.host, Host::Name(_)) {
+            progress.resolved(&answers);
+        }
+        let judged = self.judge(&prepared.target, answers)?;
+        exchange::begin(prepared, &judged, &self.policy, &self.opener, &self.pool, progress).await
     }
 
-    /// The addresses of a target, all of them judged. One bad answer refuses them all: whoever
-    /// mixes a private address into public ones does not mean well.
-    async fn judged(&self, target: &Target) -> Result<Vec<SocketAddr>, SendError> {
+    /// The only question to DNS that a request asks.
+    async fn resolve(&self, target: &Target) -> Result<Vec<IpAddr>, SendError> {
         let failed = |detail: String| SendError::Dns { host: target.host.to_string(), detail };
-        let mut answers: Vec<IpAddr> = match &target.host {
-            // Judged with its text a moment ago.
-            Host::Address(address) => return Ok(vec![SocketAddr::new(*address, target.port)]),
+        let answers = match &target.host {
+            Host::Address(address) => vec![*address],
             Host::Name(name) if name == "localhost" => loopback(&self.policy, target.port),
             Host::Name(name) => {
                 let resolved = self.resolver.resolve(name.clone()).await;
@@ -147,16 +163,22 @@ impl Shared {
         if answers.is_empty() {
             return Err(failed("it has no address".to_owned()));
         }
+        Ok(answers)
+    }
+
+    /// The addresses of a target, each once, all of them judged. One bad answer refuses them all:
+    /// whoever mixes a private address into public ones does not mean well.
+    fn judge(&self, target: &Target, answers: Vec<IpAddr>) -> Result<Vec<SocketAddr>, Refusal> {
         for answer in &answers {
             self.policy.judge_address(*answer, target.port)?;
         }
-        let mut seen = Vec::with_capacity(answers.len());
-        answers.retain(|answer| {
-            !seen.contains(answer) && {
-                seen.push(*answer);
-                true
+        let mut addresses = Vec::with_capacity(answers.len());
+        for answer in answers {
+            let address = SocketAddr::new(answer, target.port);
+            if !addresses.contains(&address) {
+                addresses.push(address);
             }
-        });
-        Ok(answers.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect())
+        }
+        Ok(addresses)
     }
 }

@@ -20,12 +20,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::{Phase, SendError};
-use super::exchange::Trace;
 use super::policy::Policy;
 use super::pool::{self, Pool};
 use super::stream::{Heard, Stream, Transport};
 use super::target::{Host, Scheme, Target};
 use super::tls::{self, Tls};
+use super::trace::Progress;
 
 /// Caps the response head; hyper also stops at 100 headers by itself.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -99,30 +99,30 @@ impl Opener {
         addresses: &[SocketAddr],
         policy: &Policy,
         pool: &Arc<Pool>,
-        trace: &mut Trace,
+        progress: &mut Progress,
     ) -> Result<Connection, SendError> {
-        trace.enter(Phase::Connect);
-        let began = Instant::now();
-        let (socket, address) = self.dial(target, addresses, trace.deadline).await?;
+        progress.trace.tls_version = None;
+        progress.enter(Phase::Connect);
+        let (socket, address) = self.dial(target, addresses, progress).await?;
         // Small requests are written in one piece; waiting to coalesce them only adds latency. A
         // socket that refuses the option still works.
         let _best_effort = socket.set_nodelay(true);
         policy.judge_connection(target.port, || Ok((socket.local_addr()?, socket.peer_addr()?)))?;
-        trace.timings.connect = began.elapsed();
+        progress.complete();
 
         let (transport, tls_version) = match target.scheme {
             Scheme::Http => (Transport::Plain(socket), None),
             Scheme::Https => {
-                trace.enter(Phase::Tls);
-                let began = Instant::now();
+                progress.enter(Phase::Tls);
                 let secured = self
                     .secure(target, socket)
                     .await
                     .map_err(|detail| SendError::Tls { host: target.host.to_string(), detail })?;
-                trace.timings.tls = began.elapsed();
+                progress.complete();
                 secured
             }
         };
+        progress.trace.tls_version = tls_version;
 
         let heard = Heard::default();
         let stream = TokioIo::new(Stream::new(transport, heard.clone()));
@@ -144,17 +144,18 @@ impl Opener {
         &self,
         target: &Target,
         addresses: &[SocketAddr],
-        deadline: Instant,
+        progress: &mut Progress,
     ) -> Result<(TcpStream, SocketAddr), SendError> {
         let candidates = &addresses[..addresses.len().min(MAX_CANDIDATES)];
         let mut failure = None;
         for (index, &address) in candidates.iter().enumerate() {
             let after = candidates.len() - index - 1;
+            progress.trace.address = Some(address);
             let dialing = self.dialer.dial(address);
             let dialed = if after == 0 {
                 dialing.await
             } else {
-                let left = deadline.saturating_duration_since(Instant::now());
+                let left = progress.deadline.saturating_duration_since(Instant::now());
                 let share = Instant::now() + left / (after as u32 + 1);
                 let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
                 timeout_at(share, dialing).await.unwrap_or_else(late)

@@ -21,6 +21,7 @@ use super::policy::Policy;
 use super::pool::Pool;
 use super::refusal::Refusal;
 use super::target::Target;
+use super::trace::{Progress, Trace};
 
 /// What is to be sent. Not `Debug`: its URL and headers hold secrets.
 #[derive(Clone)]
@@ -44,43 +45,13 @@ pub struct Answer {
     pub body: Bytes,
     /// The body was longer than the cap.
     pub truncated: bool,
-    pub address: SocketAddr,
-    pub timings: Timings,
-    /// An idle connection was used, so connecting and TLS took no time.
-    pub reused: bool,
-    pub tls_version: Option<&'static str>,
 }
 
-/// `dns`, `connect` and `tls` are the lengths of those steps; `first_byte` (the response's headers)
-/// and `total` count from the beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timings {
-    pub dns: Duration,
-    pub connect: Duration,
-    pub tls: Duration,
-    pub first_byte: Duration,
-    pub total: Duration,
-}
-
-/// Where a request stands. Outlives the request when its deadline strikes.
-pub(super) struct Trace {
-    pub began: Instant,
-    pub deadline: Instant,
-    pub phase: Phase,
-    pub timings: Timings,
-}
-
-impl Trace {
-    pub fn begin(deadline: Duration) -> Self {
-        const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-        let began = Instant::now();
-        let deadline = began + deadline.min(LONGEST);
-        Self { began, deadline, phase: Phase::Dns, timings: Timings::default() }
-    }
-
-    pub fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
-    }
+/// What came of a request: an answer or a failure, and in both cases how it went.
+#[derive(Debug)]
+pub struct Sent {
+    pub result: Result<Answer, SendError>,
+    pub trace: Trace,
 }
 
 /// A request in HTTP's own terms, complete but for the address.
@@ -133,7 +104,6 @@ const DEFAULT_USER_AGENT: &str = concat!("ringback/", env!("CARGO_PKG_VERSION"))
 pub(super) struct Begun {
     pub response: Response<Incoming>,
     pub connection: Connection,
-    pub reused: bool,
 }
 
 /// Sends to one of the judged addresses: on an idle connection if there is one, else on a new one.
@@ -143,30 +113,33 @@ pub(super) async fn begin(
     policy: &Policy,
     opener: &Opener,
     pool: &Arc<Pool>,
-    trace: &mut Trace,
+    progress: &mut Progress,
 ) -> Result<Begun, SendError> {
     if let Some(mut connection) = pool.take(&prepared.target, judged, Instant::now()) {
-        trace.enter(Phase::Response);
+        let trace = &mut progress.trace;
+        trace.reused = true;
+        (trace.address, trace.tls_version) = (Some(connection.address), connection.tls_version);
+        progress.enter(Phase::Response);
         match connection.send(prepared.request(prepared.headers.clone())).await {
             Ok(response) => {
-                trace.timings.first_byte = trace.began.elapsed();
-                return Ok(Begun { response, connection, reused: true });
+                progress.complete();
+                return Ok(Begun { response, connection });
             }
             // The receiver may have closed it while it was idle. Then nothing was answered, and the
             // request goes out once more, on a connection that cannot have grown old.
-            Err(_) if !connection.was_heard() => {}
+            Err(_) if !connection.was_heard() => progress.trace.reused = false,
             Err(error) => return Err(unanswered(&prepared.target, &error)),
         }
     }
-    let mut connection = opener.open(&prepared.target, judged, policy, pool, trace).await?;
-    trace.enter(Phase::Response);
+    let mut connection = opener.open(&prepared.target, judged, policy, pool, progress).await?;
+    progress.enter(Phase::Response);
     let headers = std::mem::take(&mut prepared.headers);
     let response = connection
         .send(prepared.request(headers))
         .await
         .map_err(|error| unanswered(&prepared.target, &error))?;
-    trace.timings.first_byte = trace.began.elapsed();
-    Ok(Begun { response, connection, reused: false })
+    progress.complete();
+    Ok(Begun { response, connection })
 }
 
 /// Reads the body up to `cap` bytes and gives the connection back if all of it was read.
@@ -175,28 +148,17 @@ pub(super) async fn finish(
     target: &Target,
     cap: usize,
     pool: &Pool,
-    trace: &mut Trace,
+    progress: &mut Progress,
 ) -> Result<Answer, SendError> {
-    trace.enter(Phase::Body);
-    let Begun { response, connection, reused } = begun;
+    progress.enter(Phase::Body);
+    let Begun { response, connection } = begun;
     let keep = may_be_kept(&response);
     let (head, body) = response.into_parts();
     let (body, truncated) = read(body, cap).await.map_err(|error| broken_off(target, &error))?;
-    let (address, tls_version) = (connection.address, connection.tls_version);
     if keep && !truncated {
         pool.put(connection, Instant::now());
     }
-    trace.timings.total = trace.began.elapsed();
-    Ok(Answer {
-        status: head.status.as_u16(),
-        headers: texts(&head.headers),
-        body,
-        truncated,
-        address,
-        timings: trace.timings,
-        reused,
-        tls_version,
-    })
+    Ok(Answer { status: head.status.as_u16(), headers: texts(&head.headers), body, truncated })
 }
 
 async fn read(mut body: Incoming, cap: usize) -> hyper::Result<(Bytes, bool)> {

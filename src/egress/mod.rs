@@ -27,6 +27,7 @@ pub mod resolver;
 mod stream;
 pub mod target;
 mod tls;
+mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -35,10 +36,11 @@ pub use client::{Client, Vetted};
 pub use connection::{Dial, SystemDialer};
 pub use download::Download;
 pub use error::{Phase, SendError};
-pub use exchange::{Answer, Outgoing, Timings};
+pub use exchange::{Answer, Outgoing, Sent};
 pub use headers::{check_header, forbidden_header};
 pub use hyper::Method;
 pub use policy::Policy;
 pub use refusal::Refusal;
 pub use resolver::{Resolver, ScriptedResolver, SystemResolver};
 pub use target::{Host, Scheme, Target};
+pub use trace::{Timings, Trace};

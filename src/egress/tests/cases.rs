@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::receiver::{Receiver, Reply, ok, response};
 use super::{LocalDialer, PATIENCE, certificate, post};
-use crate::egress::{Answer, Client, Policy, ScriptedResolver, SendError, Target};
+use crate::egress::{Client, Policy, ScriptedResolver, SendError, Sent, Target};
 
 const ROWS: &str = include_str!("../../../fixtures/ssrf-cases.jsonl");
 
@@ -78,7 +78,9 @@ impl Row {
             return response("200 OK", &headers, "<meta http-equiv=refresh content=0>");
         }
         match self.host().split('.').next() {
-            Some("slowbody") => Reply::Drip(head("content-length: 100000\r\n")),
+            Some("slowbody") => {
+                Reply::Drip(head("content-length: 100000\r\n"), Duration::from_millis(5))
+            }
             Some("hugebody") => {
                 Reply::Endless(head("content-length: 10000000000\r\n"), vec![b'x'; 8192])
             }
@@ -127,7 +129,7 @@ impl Stage {
         Self { client, resolver, dialer, receiver }
     }
 
-    async fn send(&self, row: &Row) -> Result<Answer, SendError> {
+    async fn send(&self, row: &Row) -> Sent {
         let mut outgoing = post(row.text("url"));
         if row.is("assert_deadline") {
             outgoing.deadline = Duration::from_millis(500);
@@ -163,7 +165,7 @@ async fn rejected(id: &str, row: &Row) {
         assert!(stage.client.check_url(url).is_err(), "{id}: refused before DNS");
         assert_eq!(stage.resolver.lookups(), 0, "{id}");
     }
-    let sent = stage.send(row).await.map(|answer| answer.status);
+    let sent = stage.send(row).await.result.map(|answer| answer.status);
     let (Err(SendError::Refused(created)), Err(SendError::Refused(sent))) = (&created, &sent)
     else {
         panic!("{id}: created {created:?}, sent {sent:?}");
@@ -182,11 +184,15 @@ async fn rejected_at_the_last_try(id: &str, row: &Row) {
     let stage = Stage::set(row).await;
     let tries = row.answers().expect("a sequence").len();
     for number in 1..tries {
-        let answer = stage.send(row).await.unwrap_or_else(|error| panic!("{id}: {error}"));
-        assert_eq!((answer.status, answer.reused), (200, number > 1), "{id}");
+        let Sent { result, trace } = stage.send(row).await;
+        let answer = result.unwrap_or_else(|error| panic!("{id}: {error}"));
+        assert_eq!((answer.status, trace.reused), (200, number > 1), "{id}");
     }
-    let last = stage.send(row).await.map(|answer| answer.status);
+    let Sent { result, trace } = stage.send(row).await;
+    let last = result.map(|answer| answer.status);
     assert!(matches!(last, Err(SendError::Refused(_))), "{id}: {last:?}");
+    assert_eq!(trace.resolved, row.answers().expect("a sequence")[tries - 1], "{id}");
+    assert_eq!(trace.address, None, "{id}: not even tried");
     assert_eq!(stage.resolver.lookups(), tries, "{id}: every try asks DNS");
     assert_eq!(stage.receiver.requests().len(), tries - 1, "{id}");
 }
@@ -195,7 +201,7 @@ async fn fails_for_now(id: &str, row: &Row) {
     let stage = Stage::set(row).await;
     let created = stage.client.vet(row.text("url")).await.map(|vetted| vetted.target.url);
     assert!(matches!(created, Err(SendError::Dns { .. })), "{id}: {created:?}");
-    let error = stage.send(row).await.expect_err(id);
+    let error = stage.send(row).await.result.expect_err(id);
     assert!(error.is_transient() && error.code() == "dns_failed", "{id}: {error:?}");
 }
 
@@ -207,7 +213,7 @@ async fn sent_once(id: &str, row: &Row) {
     assert_right_addresses(id, row, &vetted.target, &vetted.addresses);
 
     let began = tokio::time::Instant::now();
-    let sent = stage.send(row).await;
+    let sent = stage.send(row).await.result;
     assert!(began.elapsed() < PATIENCE, "{id}: within the deadline");
     assert_eq!(stage.dialer.dialled(), vetted.addresses[..1], "{id}: one judged address dialled");
     assert_eq!(stage.receiver.requests().len(), 1, "{id}: one request");

@@ -1,4 +1,5 @@
-//! A self-signed certificate, made for one test: just enough DER for rustls to accept it.
+//! A self-signed certificate, made for one test: just enough DER for rustls to accept it. Also part
+//! of the integration tests.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,12 +28,21 @@ const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
 /// A server that proves to be `host`, and the roots that believe it.
 pub fn for_host(host: &str) -> (TlsAcceptor, RootCertStore) {
+    for_host_until(host, b"491231235959Z")
+}
+
+/// The same with a certificate whose time is over.
+pub fn expired(host: &str) -> (TlsAcceptor, RootCertStore) {
+    for_host_until(host, b"201231235959Z")
+}
+
+fn for_host_until(host: &str, until: &[u8]) -> (TlsAcceptor, RootCertStore) {
     let random = SystemRandom::new();
     let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
     let key = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).expect("our own key");
 
-    let body = to_be_signed(host, key.public_key().as_ref());
+    let body = to_be_signed(host, until, key.public_key().as_ref());
     let signature = key.sign(&random, &body).expect("a signature");
     let certificate = der(SEQUENCE, &[&body, &signature_algorithm(), &bits(signature.as_ref())]);
     let certificate = CertificateDer::from(certificate);
@@ -49,14 +59,14 @@ pub fn for_host(host: &str) -> (TlsAcceptor, RootCertStore) {
     (TlsAcceptor::from(Arc::new(config)), roots)
 }
 
-fn to_be_signed(host: &str, public_key: &[u8]) -> Vec<u8> {
+fn to_be_signed(host: &str, until: &[u8], public_key: &[u8]) -> Vec<u8> {
     let version = der(0xa0, &[&der(INTEGER, &[&[2]])]);
     let serial = der(INTEGER, &[&[1]]);
     let attribute =
         der(SEQUENCE, &[&der(OBJECT_ID, &[COMMON_NAME]), &der(UTF8_STRING, &[b"ringback test"])]);
     let name = der(SEQUENCE, &[&der(SET, &[&attribute])]);
     let from = der(UTC_TIME, &[b"200101000000Z"]);
-    let until = der(UTC_TIME, &[b"491231235959Z"]);
+    let until = der(UTC_TIME, &[until]);
     let validity = der(SEQUENCE, &[&from, &until]);
     let key_kind =
         der(SEQUENCE, &[&der(OBJECT_ID, &[EC_PUBLIC_KEY]), &der(OBJECT_ID, &[PRIME256V1])]);

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use super::receiver::{Receiver, Reply, ok, response};
-use super::{PATIENCE, local_client, post};
-use crate::egress::{Answer, Phase, SendError};
+use super::{PATIENCE, SHORT, local_client, post};
+use crate::egress::{Answer, Phase, SendError, Sent};
 
-const SHORT: Duration = Duration::from_millis(250);
+const PACE: Duration = Duration::from_millis(5);
+
+/// What a flood may get rid of: mostly the system's buffers of both sockets, which the client does
+/// not choose. A client that went on reading would take gigabytes.
+const MOST_POURED: u64 = 16 * 1024 * 1024;
 
 async fn exchange(reply: Reply, deadline: Duration) -> Result<Answer, SendError> {
     let receiver = Receiver::start(move |_| reply.clone()).await;
@@ -14,7 +18,9 @@ async fn exchange(reply: Reply, deadline: Duration) -> Result<Answer, SendError>
     let mut outgoing = post(receiver.url("/hook?secret=1"));
     outgoing.deadline = deadline;
     outgoing.body_cap = 1000;
-    let outcome = client.send(outgoing).await;
+    let Sent { result: outcome, trace } = client.send(outgoing).await;
+    assert_eq!(trace.address, Some(receiver.address));
+    assert!(receiver.poured() < MOST_POURED, "{} bytes", receiver.poured());
     if outcome.is_err() {
         receiver.connection_ended().await;
         assert_eq!(receiver.connections(), 1, "a new connection's failure is not tried again");
@@ -29,10 +35,10 @@ async fn exchange(reply: Reply, deadline: Duration) -> Result<Answer, SendError>
 
 #[tokio::test]
 async fn the_deadline_covers_headers_and_body() {
-    let body = Reply::Drip(b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n".to_vec());
+    let body = Reply::Drip(b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n".to_vec(), PACE);
     for (reply, expected) in [
         (Reply::Hold(Vec::new()), Phase::Response),
-        (Reply::Drip(b"HTTP/1.1 200 OK\r\nx-slow: ".to_vec()), Phase::Response),
+        (Reply::Drip(b"HTTP/1.1 200 OK\r\nx-slow: ".to_vec(), PACE), Phase::Response),
         (body, Phase::Body),
     ] {
         let error = exchange(reply, SHORT).await.expect_err("too slow");
@@ -63,12 +69,24 @@ async fn a_receiver_that_breaks_off() {
     for (reply, code) in [
         (Reply::Close(Vec::new()), "connection_closed"),
         (Reply::Close(b"HTTP/1.1 200 OK\r\nx-".to_vec()), "connection_closed"),
+        (Reply::Reset(Vec::new()), "connection_closed"),
+        (Reply::Reset(half.clone()), "body_closed"),
         (Reply::Close(half), "body_closed"),
         (Reply::Close(chunk), "body_closed"),
     ] {
         let error = exchange(reply, PATIENCE).await.expect_err("broken off");
         assert_eq!(error.code(), code, "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_receiver_that_closes_at_once_is_asked_once() {
+    let receiver = Receiver::start_refusing(1, |_| ok()).await;
+    let client = local_client();
+    let error = client.send(post(receiver.url("/"))).await.result.expect_err("closed");
+    assert_eq!(error.code(), "connection_closed", "{error:?}");
+    client.send(post(receiver.url("/"))).await.result.expect("an answer");
+    assert_eq!((receiver.connections(), receiver.requests().len()), (2, 1));
 }
 
 #[tokio::test]
@@ -93,9 +111,10 @@ async fn a_stale_connection_costs_a_second_try_and_no_more() {
     })
     .await;
     let client = local_client();
-    client.send(post(receiver.url("/1"))).await.expect("an answer");
-    let answer = client.send(post(receiver.url("/2"))).await.expect("an answer");
-    assert!(!answer.reused);
+    client.send(post(receiver.url("/1"))).await.result.expect("an answer");
+    let answer = client.send(post(receiver.url("/2"))).await;
+    answer.result.expect("an answer");
+    assert!(!answer.trace.reused && answer.trace.timings.connect.is_some());
     assert_eq!((receiver.connections(), receiver.requests().len()), (2, 3));
 }
 
@@ -107,8 +126,8 @@ async fn the_second_try_can_fail_too() {
     })
     .await;
     let client = local_client();
-    client.send(post(receiver.url("/1"))).await.expect("an answer");
-    let error = client.send(post(receiver.url("/2"))).await.expect_err("closed twice");
+    client.send(post(receiver.url("/1"))).await.result.expect("an answer");
+    let error = client.send(post(receiver.url("/2"))).await.result.expect_err("closed twice");
     assert_eq!(error.code(), "connection_closed");
     assert_eq!((receiver.connections(), receiver.requests().len()), (2, 3));
 }
@@ -121,8 +140,8 @@ async fn half_an_answer_on_an_old_connection_is_not_asked_for_again() {
     })
     .await;
     let client = local_client();
-    client.send(post(receiver.url("/1"))).await.expect("an answer");
-    let error = client.send(post(receiver.url("/2"))).await.expect_err("half");
+    client.send(post(receiver.url("/1"))).await.result.expect("an answer");
+    let error = client.send(post(receiver.url("/2"))).await.result.expect_err("half");
     assert_eq!(error.code(), "connection_closed");
     assert_eq!((receiver.connections(), receiver.requests().len()), (1, 2));
 }
@@ -133,7 +152,7 @@ async fn a_request_nobody_waits_for_closes_its_connection() {
     let client = local_client();
     let sending = tokio::spawn({
         let (client, url) = (client.clone(), receiver.url("/"));
-        async move { client.send(post(url)).await.map(|answer| answer.status) }
+        async move { client.send(post(url)).await.result.map(|answer| answer.status) }
     });
     while receiver.requests().is_empty() {
         tokio::task::yield_now().await;

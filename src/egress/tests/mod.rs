@@ -3,24 +3,31 @@
 
 mod cases;
 mod certificate;
+mod dialer;
 mod hostile;
 mod receiver;
+mod trace;
 mod wire;
 
-use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use hyper::Method;
-use tokio::net::TcpStream;
 
+use self::dialer::LocalDialer;
 use super::{Client, Dial, Download, Outgoing, Policy, ScriptedResolver, SendError};
 
 /// Long enough that only a defect meets it.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Too short for a receiver that stalls.
+const SHORT: Duration = Duration::from_millis(250);
+
+/// Public addresses.
+const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 216, 34));
+const SECOND: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 216, 35));
 
 fn post(url: impl Into<String>) -> Outgoing {
     Outgoing {
@@ -41,36 +48,6 @@ fn loopback_policy() -> Policy {
 /// A client that may call loopback, on real sockets.
 fn local_client() -> Client {
     Client::new(loopback_policy(), Arc::new(ScriptedResolver::new()))
-}
-
-/// Connects to `to` whatever address is asked for, and remembers what was asked for.
-#[derive(Clone)]
-struct LocalDialer {
-    to: SocketAddr,
-    dead: Vec<SocketAddr>,
-    dialled: Arc<Mutex<Vec<SocketAddr>>>,
-}
-
-impl LocalDialer {
-    fn new(to: SocketAddr) -> Self {
-        assert!(to.ip().is_loopback());
-        Self { to, dead: Vec::new(), dialled: Arc::default() }
-    }
-
-    fn dialled(&self) -> Vec<SocketAddr> {
-        self.dialled.lock().expect("not poisoned").clone()
-    }
-}
-
-impl Dial for LocalDialer {
-    fn dial(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<TcpStream>> {
-        self.dialled.lock().expect("not poisoned").push(address);
-        if self.dead.contains(&address) {
-            let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-            return Box::pin(std::future::ready(Err(refused)));
-        }
-        Box::pin(TcpStream::connect(self.to))
-    }
 }
 
 /// Clients are shared between threads, and what they give is carried from one to another.

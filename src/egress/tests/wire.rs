@@ -11,12 +11,11 @@ use tokio::time::Instant;
 use tokio_rustls::rustls::RootCertStore;
 
 use super::receiver::{Receiver, Reply, ok, response};
-use super::{LocalDialer, certificate, local_client, loopback_policy, post};
+use super::{FIRST, LocalDialer, SECOND, certificate, local_client, loopback_policy, post};
 use crate::egress::pool::IDLE_LIFE;
-use crate::egress::{Client, Phase, Policy, Resolver, ScriptedResolver, SendError};
-
-const FIRST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(93, 184, 216, 34));
-const SECOND: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(93, 184, 216, 35));
+use crate::egress::{
+    Client, Phase, Policy, Resolver, ScriptedResolver, SendError, Sent, Timings, Trace,
+};
 
 fn at(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
@@ -27,12 +26,17 @@ async fn a_request_as_the_receiver_sees_it() {
     let receiver = Receiver::start(|_| response("201 Created", "x-a: 1\r\n", "body")).await;
     let mut outgoing = post(receiver.url("/hook?key=1"));
     outgoing.headers.push(("webhook-id".into(), "msg_1".into()));
-    let answer = local_client().send(outgoing).await.expect("an answer");
+    let Sent { result, trace } = local_client().send(outgoing).await;
+    let answer = result.expect("an answer");
 
     assert_eq!((answer.status, &answer.body[..], answer.truncated), (201, &b"body"[..], false));
     assert!(answer.headers.contains(&("x-a".into(), "1".into())));
-    assert_eq!((answer.address, answer.tls_version), (receiver.address, None));
-    assert!(answer.timings.first_byte <= answer.timings.total);
+    assert_eq!((trace.address, trace.reused), (Some(receiver.address), false));
+    assert!(trace.resolved.is_empty(), "nobody asked for an address's address");
+    let timings = &trace.timings;
+    assert_eq!((timings.dns, timings.tls, trace.tls_version), (None, None, None));
+    let steps = timings.connect.expect("connected") + timings.first_byte.expect("answered");
+    assert!(steps <= timings.total);
 
     let request = receiver.requests().remove(0);
     let (head, body) = request.split_once("\r\n\r\n").expect("a whole request");
@@ -52,7 +56,7 @@ async fn an_empty_post_has_a_length() {
     let receiver = Receiver::start(|_| ok()).await;
     let mut outgoing = post(receiver.url("/"));
     outgoing.body = Bytes::new();
-    local_client().send(outgoing).await.expect("an answer");
+    local_client().send(outgoing).await.result.expect("an answer");
     assert!(receiver.requests()[0].contains("content-length: 0\r\n"));
 }
 
@@ -64,7 +68,7 @@ async fn headers_of_the_client_are_not_for_callers() {
     {
         let mut outgoing = post(receiver.url("/"));
         outgoing.headers.push((name.into(), value.into()));
-        let error = local_client().send(outgoing).await.expect_err(name);
+        let error = local_client().send(outgoing).await.result.expect_err(name);
         assert!(error.code().starts_with("header_"), "{error:?}");
         assert!(!error.is_transient());
     }
@@ -76,8 +80,11 @@ async fn connections_are_reused_and_close_after_their_idle_life() {
     let receiver = Receiver::start(|_| ok()).await;
     let client = local_client();
     for number in 0..3 {
-        let answer = client.send(post(receiver.url("/"))).await.expect("an answer");
-        assert_eq!(answer.reused, number > 0);
+        let Sent { result, trace } = client.send(post(receiver.url("/"))).await;
+        result.expect("an answer");
+        let reused = number > 0;
+        assert_eq!((trace.reused, trace.timings.connect.is_none()), (reused, reused));
+        assert_eq!(trace.address, Some(receiver.address));
     }
     assert_eq!((receiver.connections(), client.pool().len()), (1, 1));
     let now = Instant::now();
@@ -95,7 +102,7 @@ async fn requests_at_the_same_time_have_connections_of_their_own() {
     let clone = client.clone();
     let both =
         tokio::join!(client.send(post(receiver.url("/"))), clone.send(post(receiver.url("/"))));
-    assert!(both.0.is_ok() && both.1.is_ok());
+    assert!(both.0.result.is_ok() && both.1.result.is_ok());
     assert_eq!((receiver.connections(), client.pool().len()), (2, 2));
 }
 
@@ -103,7 +110,7 @@ async fn requests_at_the_same_time_have_connections_of_their_own() {
 async fn a_receiver_that_says_close_is_believed() {
     let receiver = Receiver::start(|_| response("200 OK", "connection: x, Close\r\n", "bye")).await;
     let client = local_client();
-    client.send(post(receiver.url("/"))).await.expect("an answer");
+    client.send(post(receiver.url("/"))).await.result.expect("an answer");
     assert_eq!(client.pool().len(), 0);
     receiver.connection_ended().await;
 }
@@ -127,8 +134,10 @@ async fn a_pooled_connection_is_used_only_for_an_address_that_dns_still_gives() 
         ("b", FIRST, true),
     ] {
         let url = format!("http://{host}.example.test/");
-        let answer = client.send(post(url)).await.expect("an answer");
-        assert_eq!((answer.address, answer.reused), (at(address, 80), reused), "{host}");
+        let Sent { result, trace } = client.send(post(url)).await;
+        result.expect("an answer");
+        assert_eq!((trace.address, trace.reused), (Some(at(address, 80)), reused), "{host}");
+        assert!(trace.resolved.contains(&address) && trace.timings.dns.is_some());
     }
     assert_eq!(dialer.dialled(), [at(FIRST, 80), at(SECOND, 80), at(FIRST, 80)]);
 }
@@ -143,14 +152,19 @@ async fn a_dead_address_is_followed_by_the_next() {
         let (resolver, dialer) = (Arc::new(resolver.clone()), Arc::new(dialer.clone()));
         Client::with_dialer(Policy::default(), resolver, dialer)
     };
-    let answer = client(&dialer).send(post("http://a.example.test/")).await.expect("an answer");
-    assert_eq!(answer.address, at(SECOND, 80));
+    let Sent { result, trace } = client(&dialer).send(post("http://a.example.test/")).await;
+    result.expect("an answer");
+    assert_eq!(trace.address, Some(at(SECOND, 80)));
+    assert_eq!(trace.resolved, [FIRST, FIRST, SECOND], "as DNS said it");
     assert_eq!(dialer.dialled(), [at(FIRST, 80), at(SECOND, 80)], "each address once");
 
     dialer.dead.push(at(SECOND, 80));
-    let error = client(&dialer).send(post("http://a.example.test/?key")).await.expect_err("dead");
+    let Sent { result, trace } = client(&dialer).send(post("http://a.example.test/?key")).await;
+    let error = result.expect_err("dead");
     assert_eq!(error.code(), "connect_failed");
     assert!(error.is_transient() && !error.to_string().contains("key"), "{error}");
+    assert_eq!(trace.address, Some(at(SECOND, 80)), "the last one that was tried");
+    assert!(trace.timings.dns.is_some() && trace.timings.connect.is_none());
 }
 
 #[tokio::test]
@@ -161,7 +175,10 @@ async fn localhost_needs_no_dns_where_loopback_is_allowed() {
     policy.allow.truncate(1);
     let resolver = ScriptedResolver::new();
     let client = Client::new(policy, Arc::new(resolver.clone()));
-    assert_eq!(client.send(post(url)).await.expect("an answer").address, receiver.address);
+    let Sent { result, trace } = client.send(post(url)).await;
+    result.expect("an answer");
+    assert_eq!(trace.address, Some(receiver.address));
+    assert_eq!(trace.resolved, [receiver.address.ip()]);
     assert_eq!(resolver.lookups(), 0);
 }
 
@@ -171,7 +188,7 @@ async fn our_own_listener_is_refused_by_its_port() {
     let mut policy = loopback_policy();
     policy.own = vec![("0.0.0.0".into(), receiver.address.port())];
     let client = Client::new(policy, Arc::new(ScriptedResolver::new()));
-    let error = client.send(post(receiver.url("/"))).await.expect_err("our own");
+    let error = client.send(post(receiver.url("/"))).await.result.expect_err("our own");
     assert_eq!(error.code(), "own_listener");
     assert_eq!(receiver.connections(), 0);
 }
@@ -186,7 +203,8 @@ async fn our_own_listener_is_recognised_once_connected() {
     let dialer = LocalDialer::new(receiver.address);
     let client = Client::with_dialer(policy, Arc::new(resolver), Arc::new(dialer));
     let url = format!("http://a.example.test:{port}/");
-    assert_eq!(client.send(post(url)).await.expect_err("our own").code(), "own_listener");
+    let refused = client.send(post(url)).await.result.expect_err("our own");
+    assert_eq!(refused.code(), "own_listener");
     assert!(receiver.requests().is_empty());
 }
 
@@ -201,8 +219,13 @@ async fn the_deadline_covers_dns() {
     let client = Client::new(Policy::default(), Arc::new(Never));
     let mut outgoing = post("http://a.example.test/");
     outgoing.deadline = Duration::from_millis(20);
-    let error = client.send(outgoing).await.expect_err("never");
+    let allowed = outgoing.deadline;
+    let Sent { result, trace } = client.send(outgoing).await;
+    let error = result.expect_err("never");
     assert!(matches!(error, SendError::Timeout { phase: Phase::Dns, .. }), "{error:?}");
+    assert!(trace.timings.total >= allowed);
+    let timings = Timings { total: trace.timings.total, ..Timings::default() };
+    assert_eq!(trace, Trace { timings, ..Trace::default() }, "nothing was achieved");
 }
 
 #[tokio::test]
@@ -219,8 +242,10 @@ async fn tls_is_checked_and_reused() {
     };
     let trusting = client(roots);
     for reused in [false, true] {
-        let answer = trusting.send(post("https://a.example.test/")).await.expect("an answer");
-        assert_eq!((answer.tls_version, answer.reused), (Some("TLSv1.3"), reused));
+        let Sent { result, trace } = trusting.send(post("https://a.example.test/")).await;
+        result.expect("an answer");
+        assert_eq!((trace.tls_version, trace.reused), (Some("TLSv1.3"), reused));
+        assert_eq!(trace.timings.tls.is_some(), !reused);
     }
     let (_, others) = certificate::for_host("a.example.test");
     for (client, url) in [
@@ -228,10 +253,26 @@ async fn tls_is_checked_and_reused() {
         (client(others), "https://a.example.test/"),
         (client(RootCertStore::empty()), "https://a.example.test/"),
     ] {
-        let error = client.send(post(url)).await.expect_err(url);
+        let Sent { result, trace } = client.send(post(url)).await;
+        let error = result.expect_err(url);
         assert!(error.code() == "tls_failed" && error.is_transient(), "{error:?}");
+        assert_eq!((trace.address, trace.tls_version), (Some(at(FIRST, 443)), None));
+        assert!(trace.timings.connect.is_some() && trace.timings.tls.is_none());
     }
     assert_eq!(receiver.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_certificate_whose_time_is_over_proves_nothing() {
+    let (acceptor, roots) = certificate::expired("a.example.test");
+    let receiver = Receiver::start_tls(acceptor, |_| ok()).await;
+    let resolver = ScriptedResolver::new().answer("a.example.test", &[FIRST]);
+    let dialer = LocalDialer::new(receiver.address);
+    let client = Client::with_roots(Policy::default(), Arc::new(resolver), Arc::new(dialer), roots)
+        .expect("a TLS configuration");
+    let error = client.send(post("https://a.example.test/")).await.result.expect_err("expired");
+    assert!(error.code() == "tls_failed" && error.to_string().contains("expired"), "{error}");
+    assert!(receiver.requests().is_empty());
 }
 
 #[tokio::test]

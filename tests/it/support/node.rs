@@ -221,7 +221,7 @@ impl Node {
             deadline: Duration::from_secs(5),
             body_cap: 1_024,
         };
-        self.services.egress.send(outgoing).await
+        self.services.egress.send(outgoing).await.result
     }
 
     /// The job as it is stored now, after its events were folded and compared with it.
