@@ -12,5 +12,6 @@ mod handlers;
 mod history;
 mod kills;
 mod lifecycle;
+mod sdk;
 mod secrets;
 mod support;

@@ -16,6 +16,7 @@ pub mod process;
 pub mod receiver;
 pub mod rust_text;
 pub mod schemathesis;
+pub mod sdk;
 pub mod wait;
 
 mod self_test;
