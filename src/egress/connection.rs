@@ -28,7 +28,7 @@ use super::tls::{self, Tls};
 use super::trace::Progress;
 
 /// Caps the response head; hyper also stops at 100 headers by itself.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// A name with hundreds of addresses must not turn one request into a port scan.
 const MAX_CANDIDATES: usize = 8;
@@ -69,7 +69,9 @@ impl Connection {
         request: Request<Full<Bytes>>,
     ) -> hyper::Result<Response<Incoming>> {
         self.heard.clear();
-        self.sender.send_request(request).await
+        let response = self.sender.send_request(request).await?;
+        self.heard.answered();
+        Ok(response)
     }
 
     /// Has the receiver said anything since the last `send`?

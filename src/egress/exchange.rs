@@ -3,6 +3,8 @@
 //! Must not judge texts or addresses itself, and must not follow what an answer says: a redirect
 //! is an answer like any other, and so is an encoded body.
 
+use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use super::headers::{check_header, is_framing};
 use super::policy::Policy;
 use super::pool::Pool;
 use super::refusal::Refusal;
+use super::stream::TooMuchSaid;
 use super::target::Target;
 use super::trace::{Progress, Trace};
 
@@ -195,11 +198,16 @@ pub(super) fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
 
 fn unanswered(target: &Target, error: &hyper::Error) -> SendError {
     let (host, detail) = (target.host.to_string(), chain(error));
-    if error.is_parse() || error.is_user() {
+    if error.is_parse() || error.is_user() || said_too_much(error) {
         SendError::Protocol { host, detail }
     } else {
         SendError::Closed { host, detail }
     }
+}
+
+fn said_too_much(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<TooMuchSaid>())
 }
 
 pub(super) fn broken_off(target: &Target, error: &hyper::Error) -> SendError {
@@ -207,7 +215,7 @@ pub(super) fn broken_off(target: &Target, error: &hyper::Error) -> SendError {
 }
 
 /// hyper's own words say which part failed, the cause beneath says why.
-fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -1,34 +1,69 @@
-//! The bytes of one connection, plain or TLS, and whether the receiver has said anything yet.
+//! The bytes of one connection, plain or TLS, and how much the receiver has said since the request.
 //!
 //! Must not know HTTP. Whether a byte has arrived decides if a request may be sent again, so it is
 //! noted here, above TLS (its own records are no answer) and below HTTP (half a status line is one).
+//! How many may arrive is bounded here too: HTTP lets a receiver precede its answer with any number
+//! of interim ones, and a client that reads them all works for whoever sends them.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+use super::connection::MAX_HEAD_BYTES;
 
 pub(super) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Set when the receiver sends its first byte, cleared before each request.
+/// Several times the largest head, because some of the body is read before anybody has seen that
+/// the head is complete.
+const MOST_BEFORE_ANSWER: usize = 4 * MAX_HEAD_BYTES;
+
+#[derive(Debug, thiserror::Error)]
+#[error("more than {MOST_BEFORE_ANSWER} bytes came and no answer was among them")]
+pub(super) struct TooMuchSaid;
+
+/// What has arrived since the latest request.
 #[derive(Clone, Default)]
-pub(super) struct Heard(Arc<AtomicBool>);
+pub(super) struct Heard(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    bytes: AtomicUsize,
+    answered: AtomicBool,
+}
 
 impl Heard {
+    /// A request is about to be sent.
     pub fn clear(&self) {
-        self.0.store(false, Ordering::Release);
+        self.0.bytes.store(0, Ordering::Release);
+        self.0.answered.store(false, Ordering::Release);
     }
 
     pub fn anything(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.bytes.load(Ordering::Acquire) > 0
+    }
+
+    /// The head of the answer is here; how much of the body is read is decided elsewhere.
+    pub fn answered(&self) {
+        self.0.answered.store(true, Ordering::Release);
+    }
+
+    fn add(&self, bytes: usize) -> io::Result<()> {
+        let before = self.0.bytes.fetch_add(bytes, Ordering::AcqRel);
+        if before.saturating_add(bytes) > MOST_BEFORE_ANSWER
+            && !self.0.answered.load(Ordering::Acquire)
+        {
+            return Err(io::Error::other(TooMuchSaid));
+        }
+        Ok(())
     }
 }
 
@@ -66,12 +101,8 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled =
-            on_transport!(self.as_mut(), transport => transport.poll_read(context, buffer));
-        if buffer.filled().len() > before {
-            self.heard.0.store(true, Ordering::Release);
-        }
-        polled
+        ready!(on_transport!(self.as_mut(), transport => transport.poll_read(context, buffer)))?;
+        Poll::Ready(self.heard.add(buffer.filled().len() - before))
     }
 }
 

@@ -56,9 +56,29 @@ async fn junk_and_floods_of_headers_are_protocol_errors() {
         Reply::Close(format!("HTTP/1.1 200 OK\r\n{many}\r\n").into_bytes()),
         Reply::Endless(b"HTTP/1.1 200 OK\r\nx-long: ".to_vec(), vec![b'a'; 4096]),
         Reply::Endless(b"HTTP/1.1 ".to_vec(), vec![b'2'; 4096]),
+        Reply::Endless(Vec::new(), b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100)),
     ] {
         let error = exchange(reply, PATIENCE).await.expect_err("not HTTP");
         assert_eq!(error.code(), "protocol_error", "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_are_skipped_while_they_are_few() {
+    let early = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n".repeat(100);
+    let whole = format!("{early}HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine");
+    let answer = exchange(Reply::Keep(whole.into_bytes()), PATIENCE).await.expect("an answer");
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"fine"[..]));
+}
+
+#[tokio::test]
+async fn what_came_before_counts_for_one_request_only() {
+    let receiver = Receiver::start(|_| response("200 OK", "", &"x".repeat(60_000))).await;
+    let client = local_client();
+    for number in 0..8 {
+        let sent = client.send(post(receiver.url("/"))).await;
+        assert_eq!(sent.result.expect("an answer").body.len(), 60_000);
+        assert_eq!(sent.trace.reused, number > 0);
     }
 }
 
