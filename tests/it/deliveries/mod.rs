@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback::delivery::{Dispatcher, Settings};
+use ringback::egress::Client;
 use ringback::engine::{Caller, DeliveryView, NewCallback, StoredJob};
 use uuid::Uuid;
 
@@ -42,7 +43,13 @@ impl World {
 
     /// Sends with other settings from now on, and with an empty memory.
     async fn send_by(&mut self, settings: Settings, chance: f64) {
-        self.node.dispatcher = dispatcher(&self.node, settings, chance).await;
+        let egress = self.node.services.egress.clone();
+        self.node.dispatcher = dispatcher(&self.node, egress, settings, chance).await;
+    }
+
+    /// The same through another network.
+    async fn send_through(&mut self, egress: Client, settings: Settings) {
+        self.node.dispatcher = dispatcher(&self.node, egress, settings, 0.0).await;
     }
 
     async fn submit(&self, callback: NewCallback) -> StoredJob {
@@ -89,14 +96,14 @@ impl World {
     }
 }
 
-async fn dispatcher(node: &Node, settings: Settings, chance: f64) -> Arc<Dispatcher> {
-    let dispatcher = Dispatcher::new(
-        Arc::clone(&node.engine),
-        node.services.egress.clone(),
-        Arc::default(),
-        settings,
-        move || chance,
-    );
+async fn dispatcher(
+    node: &Node,
+    egress: Client,
+    settings: Settings,
+    chance: f64,
+) -> Arc<Dispatcher> {
+    let dispatcher =
+        Dispatcher::new(Arc::clone(&node.engine), egress, Arc::default(), settings, move || chance);
     let standing = node.engine.beat(node.engine.now()).await.unwrap();
     dispatcher.set_shards(&standing.shards);
     Arc::new(dispatcher)

@@ -172,3 +172,11 @@ pub fn finish(command: &mut Command, timeout: Duration) -> Finished {
     };
     Finished { status, stdout, stderr }
 }
+
+/// The most memory that a process has held at any time so far, in bytes.
+pub fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it is running");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
+    let kilobytes = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
+    kilobytes * 1_024
+}

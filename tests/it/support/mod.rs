@@ -14,6 +14,7 @@ pub mod machine;
 pub mod node;
 pub mod process;
 pub mod receiver;
+pub mod rude;
 pub mod rust_text;
 pub mod schemathesis;
 pub mod sdk;
