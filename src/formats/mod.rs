@@ -9,6 +9,7 @@
 //! registered in [`registry::Formats`] at start.
 
 pub mod ed25519;
+pub mod examples;
 pub mod hex;
 pub mod json;
 pub mod judgement;

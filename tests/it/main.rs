@@ -7,6 +7,7 @@ mod cli_locks;
 mod crash_points;
 mod deliveries;
 mod engine;
+mod fixtures;
 mod fuzz_api;
 mod handlers;
 mod history;

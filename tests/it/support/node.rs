@@ -93,9 +93,19 @@ impl Node {
 
     /// The same with a clock and delivery formats of the test's choice.
     pub async fn start_with(database: &Database, clock: Clock, formats: Formats) -> Node {
+        Node::start_among(database, clock, formats, |handlers| handlers).await
+    }
+
+    /// The same with handlers that the test makes of the product's.
+    pub async fn start_among(
+        database: &Database,
+        clock: Clock,
+        formats: Formats,
+        choose: impl FnOnce(Vec<Arc<dyn Handler>>) -> Vec<Arc<dyn Handler>>,
+    ) -> Node {
         let store = Store::open(database.url(), Access::Beside).expect("the database opens");
         let scripted = Scripted::default();
-        let mut all = handlers::all();
+        let mut all = choose(handlers::all());
         all.push(Arc::new(scripted.clone()));
         let engine = Engine::start(Parts {
             store,
