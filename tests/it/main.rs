@@ -1,5 +1,8 @@
 //! The one integration binary: every test runs on SQLite and on Postgres where state is involved.
 
+// The sample for readers in Rust calls the crate by its own name; here hyper hands it on.
+extern crate hyper as http;
+
 mod api;
 mod architecture;
 mod cli;
@@ -13,6 +16,7 @@ mod handlers;
 mod history;
 mod kills;
 mod lifecycle;
+mod receiving;
 mod sdk;
 mod secrets;
 mod support;
