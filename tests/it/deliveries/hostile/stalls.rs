@@ -45,7 +45,7 @@ async fn a_byte_a_second(database: Database) {
     let mut stage = Stage::set(&database, Duration::from_millis(2_200)).await;
     let head = "HTTP/1.1 200 OK\r\n";
     for (begin, answered) in [
-        ("HTTP/1.1 2".to_owned(), false),
+        ("HTTP/1.1 200 ".to_owned(), false),
         (format!("{head}x-slow: "), false),
         (format!("{head}content-length: 9999\r\n\r\n"), true),
         (format!("{head}transfer-encoding: chunked\r\n\r\nffff\r\n"), true),
