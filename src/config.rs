@@ -244,6 +244,11 @@ pub struct Flags {
 /// happen to have no letter.
 const TEXTS: [&str; 5] = ["public_url", "database", "data_dir", "master_key", "log_filter"];
 
+/// The API key of commands that call a server, when no flag gives one. Not a server's setting.
+pub fn api_key() -> Option<String> {
+    Env::var("RINGBACK_API_KEY").filter(|key| !key.is_empty())
+}
+
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -260,9 +265,11 @@ impl Config {
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
             None => figment = figment.merge(Toml::file("ringback.toml")),
         }
-        // Variables of tests are not settings.
-        let variables = Env::prefixed("RINGBACK_")
-            .filter(|name| !name.starts_with("test_") && !TEXTS.iter().any(|text| name == *text));
+        // Variables of tests and of callers are not settings.
+        let variables = Env::prefixed("RINGBACK_").filter(|name| {
+            let other = name.starts_with("test_") || name == "api_key";
+            !other && !TEXTS.iter().any(|text| name == *text)
+        });
         figment = figment.merge(variables);
         for name in TEXTS {
             let variable = format!("RINGBACK_{}", name.to_ascii_uppercase());

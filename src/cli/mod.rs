@@ -5,8 +5,12 @@
 mod api;
 mod apps;
 pub mod bench;
+mod client;
 mod demo;
+mod listen;
+mod replay;
 mod serve;
+mod trigger;
 
 use std::process::ExitCode;
 
@@ -38,6 +42,12 @@ enum Command {
         #[command(subcommand)]
         command: apps::Command,
     },
+    /// Receive webhooks on this machine: verify, show, and fail if asked
+    Listen(listen::Options),
+    /// Send files as real signed webhooks, spoiled if asked
+    Replay(replay::Options),
+    /// Have a server send the example of an event to the application's endpoints
+    Trigger(trigger::Options),
     /// Measure jobs a second, CPU a job and latency, with everything on this machine
     Bench(bench::Options),
 }
@@ -48,6 +58,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve { flags } => serve::run(&flags),
         Command::Demo(options) => demo::run(&options),
         Command::Apps { flags, command } => apps::run(&flags, command),
+        Command::Listen(options) => listen::run(options),
+        Command::Replay(options) => replay::run(&options),
+        Command::Trigger(options) => trigger::run(&options),
         Command::Bench(options) => bench::run(options),
     };
     match result {
