@@ -7,6 +7,7 @@ mod apps;
 pub mod bench;
 mod client;
 mod demo;
+mod fixtures;
 mod listen;
 mod replay;
 mod serve;
@@ -48,6 +49,9 @@ enum Command {
     Replay(replay::Options),
     /// Have a server send the example of an event to the application's endpoints
     Trigger(trigger::Options),
+    /// The examples of webhooks that are built in
+    #[command(subcommand)]
+    Fixtures(fixtures::Command),
     /// Measure jobs a second, CPU a job and latency, with everything on this machine
     Bench(bench::Options),
 }
@@ -61,6 +65,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Listen(options) => listen::run(options),
         Command::Replay(options) => replay::run(&options),
         Command::Trigger(options) => trigger::run(&options),
+        Command::Fixtures(command) => fixtures::run(command),
         Command::Bench(options) => bench::run(options),
     };
     match result {

@@ -1,8 +1,9 @@
-//! The integrator's commands: `listen` and `replay` against each other, `trigger`.
+//! The integrator's commands: `listen` and `replay` against each other, `fixtures`, `trigger`.
 //!
 //! What `replay` signs is also checked by the official library, and what `listen` accepts is also
 //! signed by a server, so that the two cannot agree on a mistake.
 
+mod fixtures;
 mod listen;
 mod listener;
 mod replay;
