@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::delivery::{self, Dispatcher};
+use crate::config::{ClientErrorChoice, Config};
+use crate::delivery::{self, BreakerSettings, Dispatcher};
 use crate::egress::{Client, Policy, SystemResolver};
-use crate::engine::{Engine, Parts, RateLimit, Sealer};
+use crate::engine::{ClientErrors, Engine, Parts, RateLimit, Sealer};
 use crate::files::Blobs;
 use crate::formats::{Formats, Schedule, Standard};
 use crate::handlers::runner::{Limits, Runner};
@@ -81,9 +81,30 @@ pub async fn open_engine(config: &Config) -> anyhow::Result<Engine> {
         formats: formats(config),
         sealer,
         public_url: config.public_url.clone().unwrap_or_default(),
+        disable_after: Duration::from_secs(config.disable_after_seconds),
         observe_batch: Box::new(|_| {}),
     })
     .await?)
+}
+
+fn delivery_settings(config: &Config) -> delivery::Settings {
+    delivery::Settings {
+        lane_cap: config.lane_in_flight,
+        lane_rate: config
+            .lane_rate_per_second
+            .map(|per_second| RateLimit { per_second, burst: config.lane_rate_burst.max(1) }),
+        deadline: Duration::from_secs(config.delivery_deadline_seconds),
+        breaker: BreakerSettings {
+            failures: config.breaker_failures,
+            pause: Duration::from_secs(config.breaker_seconds),
+            ..BreakerSettings::default()
+        },
+        client_errors: match config.client_errors {
+            ClientErrorChoice::Retry => ClientErrors::Retry,
+            ClientErrorChoice::Final => ClientErrors::Final,
+        },
+        ..delivery::Settings::default()
+    }
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
@@ -142,6 +163,7 @@ impl App {
                 formats: formats(&config),
                 sealer,
                 public_url: public_url.clone(),
+                disable_after: Duration::from_secs(config.disable_after_seconds),
                 observe_batch: Box::new(move |operations| observer.observe_batch(operations)),
             })
             .await?,
@@ -181,15 +203,7 @@ impl App {
             Arc::clone(&engine),
             egress.clone(),
             Arc::clone(&metrics),
-            delivery::Settings {
-                lane_cap: config.lane_in_flight,
-                lane_rate: config.lane_rate_per_second.map(|per_second| RateLimit {
-                    per_second,
-                    burst: config.lane_rate_burst.max(1),
-                }),
-                deadline: Duration::from_secs(config.delivery_deadline_seconds),
-                ..delivery::Settings::default()
-            },
+            delivery_settings(&config),
             chance,
         ));
         let started_at = engine.now();
@@ -265,6 +279,8 @@ impl App {
     pub async fn stop(self) -> anyhow::Result<()> {
         // Claiming ends first, so that nothing new begins while the rest winds down.
         self.shutdown.send_replace(true);
+        // Answers that go on would keep the server until it runs out of patience.
+        self.state.streams.end();
         let accepting = self.server.stop(true);
         let working = async {
             // A claim that is under way still brings work, which has to be drained too.

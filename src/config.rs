@@ -58,6 +58,14 @@ pub struct Config {
     pub lane_rate_burst: u32,
     /// Limit of one delivery attempt, seconds, everything included.
     pub delivery_deadline_seconds: u64,
+    /// Failures in a row after which a lane is closed for a while; 0 never closes one.
+    pub breaker_failures: u32,
+    /// Seconds that a lane is closed at first; twice as long each further time, up to ten minutes.
+    pub breaker_seconds: u64,
+    /// Seconds without a success after which a failing endpoint is disabled.
+    pub disable_after_seconds: u64,
+    /// What answers of 4xx mean that speak of the message: `retry` or `final`.
+    pub client_errors: ClientErrorChoice,
     /// Waits between delivery attempts, seconds; by default 5 s up to 24 h, ten tries in all.
     #[serde(deserialize_with = "some_list")]
     pub retry_schedule_seconds: Option<Vec<u64>>,
@@ -75,6 +83,16 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+/// What answers of 4xx mean that speak of the message and not of the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientErrorChoice {
+    /// Tried again on the short end of the schedule.
+    Retry,
+    /// Final.
+    Final,
 }
 
 /// A list, or what variables can hold: one value, or values with commas between them.
@@ -148,6 +166,10 @@ impl Default for Config {
             lane_rate_per_second: None,
             lane_rate_burst: 1,
             delivery_deadline_seconds: 20,
+            breaker_failures: 10,
+            breaker_seconds: 30,
+            disable_after_seconds: 5 * 24 * 60 * 60,
+            client_errors: ClientErrorChoice::Retry,
             retry_schedule_seconds: None,
             log_format: LogFormat::Text,
             log_filter: "info,actix_server=warn".to_owned(),
@@ -222,6 +244,22 @@ pub struct Flags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane_rate_burst: Option<u32>,
+    /// Failures in a row that close a lane for a while; 0 never [default: 10]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker_failures: Option<u32>,
+    /// Seconds that a lane is closed at first, doubled up to 600 [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker_seconds: Option<u64>,
+    /// Seconds without a success after which a failing endpoint is disabled [default: 432000]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable_after_seconds: Option<u64>,
+    /// Whether other 4xx answers are tried again briefly, or final [default: retry]
+    #[arg(long, value_name = "CHOICE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_errors: Option<ClientErrorChoice>,
     /// Waits between delivery attempts, in seconds [default: 5,300,1800,7200,…]
     #[arg(long, value_name = "S,S,…", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]

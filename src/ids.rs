@@ -18,6 +18,13 @@ pub fn new_id() -> Uuid {
     Uuid::now_v7()
 }
 
+/// A random number that tells one version of something from every other.
+pub fn new_stamp() -> i64 {
+    let (_, low) = Uuid::new_v4().as_u64_pair();
+    // Two bits of the lower half are fixed; zero stands for "never changed".
+    i64::try_from(low >> 2).unwrap_or(i64::MAX).max(1)
+}
+
 /// Parses a public id in the one spelling we hand out (hyphenated or not, any case).
 pub fn parse_id(text: &str) -> Option<Uuid> {
     Uuid::parse_str(text).ok().filter(|_| text.len() == 36 || text.len() == 32)

@@ -49,6 +49,21 @@ pub struct QueueDepth {
     pub oldest_seconds: f64,
 }
 
+/// What is owed, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwedDepth {
+    /// All deliveries.
+    pub owed: i64,
+    /// Of those, the ones that wait for somebody.
+    pub held: i64,
+    /// Since the oldest was due that waits for nobody.
+    pub oldest_seconds: f64,
+    /// Lanes that are closed or on trial.
+    pub closed_lanes: i64,
+    /// Endpoints that are disabled.
+    pub disabled_endpoints: i64,
+}
+
 /// All metrics of a process.
 pub struct Metrics {
     registry: Registry,
@@ -60,6 +75,9 @@ pub struct Metrics {
     queue_jobs: Family<QueueLabels, Gauge>,
     queue_oldest: Family<QueueLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     deliveries: Gauge,
+    deliveries_held: Gauge,
+    lanes_closed: Gauge,
+    endpoints_disabled: Gauge,
     deliveries_oldest: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
 
@@ -79,6 +97,9 @@ impl Default for Metrics {
             queue_jobs: Family::default(),
             queue_oldest: Family::default(),
             deliveries: Gauge::default(),
+            deliveries_held: Gauge::default(),
+            lanes_closed: Gauge::default(),
+            endpoints_disabled: Gauge::default(),
             deliveries_oldest: Gauge::default(),
         };
         let registry = &mut metrics.registry;
@@ -119,8 +140,23 @@ impl Default for Metrics {
             metrics.deliveries.clone(),
         );
         registry.register(
+            "deliveries_held",
+            "Of those, the ones that wait for somebody: their endpoint is disabled, or held up",
+            metrics.deliveries_held.clone(),
+        );
+        registry.register(
+            "lanes_closed",
+            "Lanes on which nothing may be tried, or one delivery to see how it goes",
+            metrics.lanes_closed.clone(),
+        );
+        registry.register(
+            "endpoints_disabled",
+            "Endpoints that are disabled",
+            metrics.endpoints_disabled.clone(),
+        );
+        registry.register(
             "deliveries_oldest_due_age_seconds",
-            "Time since the oldest owed delivery was due",
+            "Time since the oldest owed delivery was due that waits for nobody",
             metrics.deliveries_oldest.clone(),
         );
         metrics
@@ -153,7 +189,7 @@ impl Metrics {
     }
 
     /// Depths as just read.
-    pub fn set_depths(&self, queues: &[QueueDepth], deliveries: i64, oldest_seconds: f64) {
+    pub fn set_depths(&self, queues: &[QueueDepth], deliveries: OwedDepth) {
         self.queue_jobs.clear();
         self.queue_oldest.clear();
         for depth in queues {
@@ -161,8 +197,11 @@ impl Metrics {
             self.queue_jobs.get_or_create(&labels).set(depth.jobs);
             self.queue_oldest.get_or_create(&labels).set(depth.oldest_seconds);
         }
-        self.deliveries.set(deliveries);
-        self.deliveries_oldest.set(oldest_seconds);
+        self.deliveries.set(deliveries.owed);
+        self.deliveries_held.set(deliveries.held);
+        self.lanes_closed.set(deliveries.closed_lanes);
+        self.endpoints_disabled.set(deliveries.disabled_endpoints);
+        self.deliveries_oldest.set(deliveries.oldest_seconds);
     }
 
     /// The Prometheus text format.

@@ -22,6 +22,10 @@ use crate::telemetry::complain;
 const BEAT_PERIOD: Duration = Duration::from_secs(2);
 /// How often dead nodes and deadlines are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// How often events without a place in the feed are looked for when no bell rings.
+const RELAY_PERIOD: Duration = Duration::from_millis(250);
+/// How long committed events wait for others before they get their places.
+const RELAY_PAUSE: Duration = Duration::from_millis(10);
 /// How often retention runs.
 const RETENTION_PERIOD: Duration = Duration::from_secs(60);
 /// Pages in a row with nothing old enough that end a pass. Writers draw keys in blocks, so keys
@@ -63,6 +67,7 @@ pub(super) fn start_loops(
         tokio::spawn(Arc::clone(&keeper.runner).watch_leases(shutdown.subscribe(), beat("leases"))),
         tokio::spawn(Arc::clone(&keeper).keep_alive(shutdown.subscribe(), beat("node"))),
         tokio::spawn(Arc::clone(&keeper).sweep(shutdown.subscribe(), beat("sweeper"))),
+        tokio::spawn(Arc::clone(&keeper).relay(shutdown.subscribe(), beat("relay"))),
         tokio::spawn(Arc::clone(&keeper).retain(shutdown.subscribe())),
     ];
     (claiming, others)
@@ -136,9 +141,38 @@ impl Keeper {
                 if let Err(error) = self.state.auth.flush_uses(&self.engine).await {
                     complain("noting uses of keys", &error);
                 }
+                if let Err(error) = self.dispatcher.flush_secret_uses().await {
+                    complain("noting uses of secrets", &error);
+                }
+                if let Err(error) = self.engine.free_stuck().await {
+                    complain("looking for stuck deliveries", &error);
+                }
+            }
+            if let Err(error) = self.engine.settle_backlogs().await {
+                complain("settling backlogs", &error);
             }
             tokio::select! {
                 () = tokio::time::sleep(SWEEP_PERIOD) => {}
+                _ = shutdown.changed() => {}
+            }
+        }
+    }
+
+    /// Gives committed events their places in the feed. Runs on every node; the database lets one
+    /// at a time do it.
+    async fn relay(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+        while !*shutdown.borrow() {
+            beat();
+            let rung = self.engine.bells.relay.notified();
+            match self.engine.relay().await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => complain("placing events in the feed", &error),
+            }
+            tokio::select! {
+                // What is committed meanwhile gets its place in the same transaction.
+                () = rung => tokio::time::sleep(RELAY_PAUSE).await,
+                () = tokio::time::sleep(RELAY_PERIOD) => {}
                 _ = shutdown.changed() => {}
             }
         }
@@ -168,13 +202,14 @@ impl Keeper {
         let now = self.engine.now();
         let before = now.plus_millis(-self.retention_millis);
         let mut purged = 0;
-        for kind in ["jobs", "groups", "files"] {
+        for kind in ["jobs", "groups", "files", "endpoints"] {
             let mut cursor = 0;
             let mut fresh = 0;
             while !*shutdown.borrow() && fresh < FRESH_PAGES {
                 let page = match kind {
                     "jobs" => self.engine.purge_jobs(before, cursor).await?,
                     "groups" => self.engine.purge_groups(before, cursor).await?,
+                    "endpoints" => self.engine.purge_endpoints(before, cursor).await?,
                     _ => self.engine.purge_files(before, cursor).await?,
                 };
                 purged += page.purged;
@@ -183,6 +218,13 @@ impl Keeper {
                 cursor = next;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
+        }
+        let mut after = Some(0);
+        while let Some(from) = after.filter(|_| !*shutdown.borrow()) {
+            let (gone, next) = self.engine.purge_feed(before, from).await?;
+            purged += gone;
+            after = next;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         if purged > 0 {
             tracing::info!(purged, "retention");

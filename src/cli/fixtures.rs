@@ -44,7 +44,7 @@ fn list(json: bool) {
     let all = examples::all();
     if json {
         let objects = all.iter().map(|example| {
-            json!({"event": example.event, "type": example.job_type, "file": file(example)})
+            json!({"event": example.event, "type": example.job_type, "file": example.name})
         });
         println!("{}", serde_json::Value::Array(objects.collect()));
         return;
@@ -54,12 +54,8 @@ fn list(json: bool) {
     let type_width = widest(|example| example.job_type.unwrap_or("-").len());
     for example in all {
         let (event, job_type) = (example.event, example.job_type.unwrap_or("-"));
-        println!("{event:event_width$}  {job_type:type_width$}  {}", file(example));
+        println!("{event:event_width$}  {job_type:type_width$}  {}", example.name);
     }
-}
-
-fn file(example: &Example) -> String {
-    format!("{}.json", example.name)
 }
 
 /// What is to become of one file.
@@ -73,7 +69,7 @@ enum Plan {
 fn export(folder: &Path, force: bool) -> anyhow::Result<()> {
     let mut plans = Vec::new();
     for example in examples::all() {
-        let path = folder.join(file(example));
+        let path = folder.join(example.name);
         let plan = match fs::read(&path) {
             Ok(there) if there == example.body.as_bytes() => Plan::Keep,
             Ok(_) => Plan::Overwrite,

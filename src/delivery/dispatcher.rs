@@ -8,12 +8,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::lanes::{Bucket, Lanes};
-use super::outcome::{Judged, judge};
+use super::breaker::BreakerSettings;
+use super::lanes::{Bucket, LaneSettings, Lanes};
 use super::secrets::Secrets;
-use crate::egress::{Client, Method, Outgoing};
-use crate::engine::{Engine, EngineResult, Next, OwedDelivery, RateLimit, Record};
-use crate::formats::{AttemptView, PreviousFailure, Signature};
+use crate::egress::Client;
+use crate::engine::{ClientErrors, Engine, EngineResult, OwedDelivery, RateLimit};
 use crate::ids::{Key, Timestamp};
 use crate::telemetry::{Metrics, complain};
 
@@ -30,6 +29,10 @@ pub struct Settings {
     pub deadline: Duration,
     /// Bytes of a response that are read.
     pub body_cap: usize,
+    /// When a lane is closed.
+    pub breaker: BreakerSettings,
+    /// What an answer of 4xx means, unless a receiver says otherwise.
+    pub client_errors: ClientErrors,
 }
 
 impl Default for Settings {
@@ -40,6 +43,8 @@ impl Default for Settings {
             in_flight: 1_024,
             deadline: Duration::from_secs(20),
             body_cap: 64 * 1024,
+            breaker: BreakerSettings::default(),
+            client_errors: ClientErrors::Retry,
         }
     }
 }
@@ -58,19 +63,31 @@ pub enum Step {
     Idle,
 }
 
+/// How the wait for a token ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Come,
+    /// The lane is another node's.
+    Lost,
+    /// This node is shutting down.
+    Stopping,
+}
+
 /// Sends what is owed.
 pub struct Dispatcher {
-    engine: Arc<Engine>,
-    egress: Client,
-    metrics: Arc<Metrics>,
-    settings: Settings,
+    pub(super) engine: Arc<Engine>,
+    pub(super) egress: Client,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) settings: Settings,
     lanes: Mutex<Lanes>,
-    secrets: Secrets,
+    pub(super) secrets: Secrets,
     /// Leased here.
     held: Mutex<HashSet<Key>>,
     freed: Notify,
     stopping: watch::Sender<bool>,
-    chance: Box<dyn Fn() -> f64 + Send + Sync>,
+    /// Told when lanes are no longer ours.
+    lost: watch::Sender<()>,
+    pub(super) chance: Box<dyn Fn() -> f64 + Send + Sync>,
 }
 
 impl Dispatcher {
@@ -82,7 +99,12 @@ impl Dispatcher {
         settings: Settings,
         chance: impl Fn() -> f64 + Send + Sync + 'static,
     ) -> Dispatcher {
-        let lanes = Lanes::new(settings.lane_cap, settings.lane_rate);
+        let lanes = Lanes::new(LaneSettings {
+            cap: settings.lane_cap,
+            rate: settings.lane_rate,
+            breaker: settings.breaker,
+            in_flight: settings.in_flight,
+        });
         Dispatcher {
             engine,
             egress,
@@ -93,11 +115,12 @@ impl Dispatcher {
             held: Mutex::default(),
             freed: Notify::new(),
             stopping: watch::Sender::new(false),
+            lost: watch::Sender::new(()),
             chance: Box::new(chance),
         }
     }
 
-    fn lanes(&self) -> std::sync::MutexGuard<'_, Lanes> {
+    pub(super) fn lanes(&self) -> std::sync::MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,7 +130,10 @@ impl Dispatcher {
 
     /// Sends only for these shards from now on.
     pub fn set_shards(&self, owned: &[i64]) {
-        self.lanes().set_shards(owned, self.engine.now());
+        let lost = self.lanes().set_shards(owned, self.engine.now());
+        if lost {
+            self.lost.send_replace(());
+        }
     }
 
     /// Deliveries leased here.
@@ -118,15 +144,50 @@ impl Dispatcher {
     /// Looks for lanes with something due; when the next one will have something.
     pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
         let waiting = self.engine.waiting_lanes().await?;
+        let fresh = self.engine.fresh_lanes().await?;
+        if self.lanes().any_troubled() {
+            self.learn_troubles().await?;
+        }
+        if self.lanes().any_elsewhere() {
+            self.learn_elsewhere().await?;
+        }
         let now = self.engine.now();
         let mut lanes = self.lanes();
         lanes.prune();
-        lanes.mark(waiting.iter().filter(|(_, due)| *due <= now).map(|(lane, _)| *lane));
-        Ok(waiting
-            .iter()
-            .filter(|(lane, due)| *due > now && lanes.owns(*lane))
-            .map(|(_, due)| *due)
-            .min())
+        lanes.mark_ordered(fresh);
+        let mut next = None;
+        for (lane, due) in waiting {
+            if !lanes.owns(lane) {
+                continue;
+            }
+            let at = lanes.not_before(lane).map_or(due, |closed| due.max(closed));
+            if at <= now {
+                lanes.mark([lane]);
+            } else {
+                next = Some(next.map_or(at, |known: Timestamp| known.min(at)));
+            }
+        }
+        Ok(next)
+    }
+
+    /// Reads what the database has of lanes in trouble.
+    async fn learn_troubles(&self) -> EngineResult<()> {
+        let troubles = self.engine.troubled_lanes().await?;
+        self.lanes().learn_troubles(&troubles, self.engine.now());
+        Ok(())
+    }
+
+    /// Reads what other nodes are sending.
+    async fn learn_elsewhere(&self) -> EngineResult<()> {
+        let leased = self.engine.sent_elsewhere().await?;
+        self.lanes().learn_elsewhere(leased);
+        Ok(())
+    }
+
+    /// Writes down which secrets have signed since the last call.
+    pub async fn flush_secret_uses(&self) -> EngineResult<()> {
+        let used = self.secrets.take_used();
+        if used.is_empty() { Ok(()) } else { self.engine.touch_credentials(used).await }
     }
 
     /// Gives back leases of this node that nobody here sends. A claim whose commit got no answer
@@ -147,11 +208,14 @@ impl Dispatcher {
 
     /// Claims what is due and may be sent, and starts sending it.
     pub async fn step(self: &Arc<Self>) -> EngineResult<Step> {
+        if self.lanes().must_learn() {
+            self.learn_elsewhere().await?;
+            self.learn_troubles().await?;
+        }
         let wanted = {
             let mut lanes = self.lanes();
             lanes.mark(self.engine.bells.take_lanes());
-            let room = self.settings.in_flight.saturating_sub(self.held().len());
-            lanes.take_wanted(room)
+            lanes.take_wanted(self.engine.now())
         };
         if wanted.is_empty() {
             return Ok(Step::Idle);
@@ -159,7 +223,7 @@ impl Dispatcher {
         let owed = match self.engine.claim_deliveries(wanted.clone()).await {
             Ok(owed) => owed,
             Err(error) => {
-                self.lanes().mark(wanted.iter().map(|(lane, _)| *lane));
+                self.lanes().mark(wanted.iter().map(|wish| wish.lane));
                 return Err(error);
             }
         };
@@ -168,8 +232,9 @@ impl Dispatcher {
         let mut starts = Vec::with_capacity(owed.len());
         {
             let mut lanes = self.lanes();
-            for (lane, room) in &wanted {
-                lanes.claimed(*lane, *room, counts.get(lane).copied().unwrap_or(0));
+            for wish in &wanted {
+                let count = counts.get(&wish.lane).copied().unwrap_or(0);
+                lanes.claimed(wish.lane, wish.room, count);
             }
             for delivery in owed {
                 let bucket = lanes.admit(delivery.lane, &delivery.receiver);
@@ -180,7 +245,9 @@ impl Dispatcher {
         for (delivery, bucket) in starts {
             self.start(delivery, bucket);
         }
-        Ok(if count == 0 { Step::Idle } else { Step::Claimed(count) })
+        // A lane with nothing due must not make the others wait for the next look.
+        let idle = count == 0 && !self.lanes().any_wanted();
+        Ok(if idle { Step::Idle } else { Step::Claimed(count) })
     }
 
     fn start(self: &Arc<Self>, delivery: OwedDelivery, bucket: Option<Arc<Bucket>>) {
@@ -195,24 +262,22 @@ impl Dispatcher {
         let dispatcher = Arc::clone(self);
         let work = async move {
             let (key, lane) = (delivery.key, delivery.lane);
-            let sent = match bucket {
-                Some(bucket) => {
-                    let mut stopping = dispatcher.stopping.subscribe();
-                    tokio::select! {
-                        () = bucket.take() => true,
-                        _ = stopping.wait_for(|stop| *stop) => false,
-                    }
-                }
-                None => true,
+            let turn = match bucket {
+                Some(bucket) => dispatcher.turn(&bucket, lane).await,
+                None => Turn::Come,
             };
-            if !sent {
+            if turn == Turn::Stopping {
                 // Still held: the shutdown hands it back.
                 return;
             }
             if dispatcher.lanes().sending(lane) {
                 dispatcher.engine.bells.deliveries.notify_one();
             }
-            dispatcher.attempt(delivery).await;
+            if turn == Turn::Come {
+                dispatcher.attempt(delivery).await;
+            } else if let Err(error) = dispatcher.engine.return_deliveries(vec![key]).await {
+                complain("handing a delivery back", &error);
+            }
             dispatcher.held().remove(&key);
             if dispatcher.lanes().done(lane) {
                 dispatcher.engine.bells.deliveries.notify_one();
@@ -222,122 +287,15 @@ impl Dispatcher {
         tokio::spawn(work.instrument(span));
     }
 
-    /// One signed request and its record.
-    async fn attempt(&self, delivery: OwedDelivery) {
-        let started = Instant::now();
-        let sent = match self.outgoing(&delivery).await {
-            Ok(outgoing) => self.egress.send(outgoing).await,
-            Err(error) => {
-                // Without secrets nothing can be signed; the lease is given back by the record.
-                complain("reading signing secrets", &error);
-                let next = self.unsigned(&delivery);
-                let closed = crate::engine::ClosedAttempt {
-                    delivery_id: delivery.key,
-                    number: delivery.attempt,
-                    outcome: "failed",
-                    finished_at: self.engine.now().0,
-                    error_code: Some("secrets_unavailable".to_owned()),
-                    ..Default::default()
-                };
-                return self.record(&delivery, closed, next).await;
-            }
-        };
-        let elapsed = started.elapsed();
-        let millis = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
-        let now = self.engine.now();
-        let Judged { closed, next, failure } =
-            judge(&delivery, &sent, now, millis, (self.chance)());
-        self.metrics.observe_attempt(closed.outcome, elapsed);
-        match &failure {
-            None => tracing::info!(
-                event = delivery.event_type,
-                outcome = closed.outcome,
-                status = closed.response_status,
-                ms = millis,
-                "delivery"
-            ),
-            Some(failure) => tracing::warn!(
-                event = delivery.event_type,
-                outcome = closed.outcome,
-                failure,
-                ms = millis,
-                "delivery"
-            ),
-        }
-        self.record(&delivery, closed, next).await;
-    }
-
-    /// What follows when nothing could be signed: the schedule goes on as after any failure.
-    fn unsigned(&self, delivery: &OwedDelivery) -> Next {
-        let reason = "secrets_unavailable".to_owned();
-        let schedule = delivery.receiver.format.schedule();
-        let next = u32::try_from(delivery.try_number + 1).ok();
-        match next.and_then(|next| schedule.delay_before(next)) {
-            Some(wait) => Next::Retry { due_at: self.engine.now().plus(wait), failure: reason },
-            None => {
-                let status = crate::engine::delivery_status::EXHAUSTED;
-                Next::End { status, reason, receiver_gone: false }
-            }
-        }
-    }
-
-    async fn outgoing(&self, delivery: &OwedDelivery) -> EngineResult<Outgoing> {
-        let keys = self.secrets.of(&self.engine, delivery.application).await?;
-        let webhook_id = delivery.event_id.to_string();
-        let attempt = AttemptView {
-            webhook_id: &webhook_id,
-            number: u32::try_from(delivery.attempt).unwrap_or(u32::MAX),
-            timestamp_seconds: self.engine.now().seconds(),
-            event_type: &delivery.event_type,
-            redelivery: None,
-        };
-        let previous =
-            delivery.previous_failure.as_deref().map(|reason| PreviousFailure { reason });
-        let receiver = &delivery.receiver;
-        let mut headers = receiver.headers.clone();
-        let signature = Signature::Standard;
-        let format = &receiver.format;
-        let own = format.headers(&attempt, &keys, signature, &delivery.body, previous.as_ref());
-        headers.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())));
-        Ok(Outgoing {
-            method: Method::POST,
-            url: receiver.url.clone(),
-            headers,
-            body: bytes::Bytes::from(delivery.body.clone()),
-            deadline: self.settings.deadline,
-            body_cap: self.settings.body_cap,
-        })
-    }
-
-    /// Stores what came; goes on trying while the database cannot be reached, because what was
-    /// received should not be sent again.
-    async fn record(
-        &self,
-        delivery: &OwedDelivery,
-        closed: crate::engine::ClosedAttempt,
-        next: Next,
-    ) {
-        let mut pause = Duration::from_millis(100);
-        loop {
-            let record = Record {
-                delivery: delivery.key,
-                subject: delivery.subject,
-                token: delivery.token,
-                closed: closed.clone(),
-                next: next.clone(),
-            };
-            match self.engine.record(record).await {
-                Ok(true) => return,
-                Ok(false) => {
-                    tracing::warn!("the record of this attempt came too late");
-                    return;
-                }
-                Err(error) if error.is_passing() => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
-                }
-                Err(error) => return complain("recording an attempt", &error),
-            }
+    /// Waits for a token of a lane, for as long as that is ours: the next owner has a bucket of its
+    /// own.
+    async fn turn(&self, bucket: &Bucket, lane: i64) -> Turn {
+        let (mut stopping, mut lost) = (self.stopping.subscribe(), self.lost.subscribe());
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => Turn::Stopping,
+            _ = lost.wait_for(|()| !self.lanes().owns(lane)) => Turn::Lost,
+            () = bucket.take() => Turn::Come,
         }
     }
 

@@ -1,4 +1,5 @@
-//! What this process knows of the lanes it sends for: free slots, rate limiters, who has more.
+//! What this process knows of the lanes it sends for: free slots, rate limiters, breakers, who has
+//! more.
 //!
 //! Must not know what is sent. A lane that this process takes over starts with an empty bucket.
 
@@ -13,7 +14,12 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use crate::engine::{RateLimit, Receiver, SHARDS};
+use super::breaker::{Bearing, Breaker, BreakerSettings, Permission};
+use super::health::HealthNote;
+use crate::engine::{
+    Health, LaneChange, LaneTrouble, LaneWish, Ordering, RateLimit, Receiver, SHARDS,
+    application_mark,
+};
 use crate::ids::Timestamp;
 
 /// The token bucket of one lane.
@@ -69,6 +75,10 @@ struct Lane {
     bucket: Option<Arc<Bucket>>,
     /// There may be more due than was taken.
     more: bool,
+    /// Whether its endpoint wants an order; unknown until its first receiver was seen.
+    ordered: Option<bool>,
+    breaker: Breaker,
+    health: HealthNote,
     used_at: Option<Instant>,
 }
 
@@ -79,8 +89,26 @@ pub(super) struct Lanes {
     dirty: HashSet<i64>,
     /// When each shard became ours; `None` while it is not.
     shards: Vec<Option<Timestamp>>,
-    default_cap: usize,
-    default_rate: Option<RateLimit>,
+    /// What the last owners of newly gained shards left has to be read first.
+    must_learn: bool,
+    /// What the last owners of lanes are still sending.
+    elsewhere: HashMap<i64, usize>,
+    /// Leased here by the mark of the application.
+    held: HashMap<i64, usize>,
+    settings: LaneSettings,
+}
+
+/// Limits of lanes whose receivers say nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneSettings {
+    /// Requests at once on one lane.
+    pub(super) cap: usize,
+    /// Rate of a lane.
+    pub(super) rate: Option<RateLimit>,
+    /// When a lane is closed.
+    pub(super) breaker: BreakerSettings,
+    /// Deliveries under way at once on this node.
+    pub(super) in_flight: usize,
 }
 
 /// Lanes that are remembered when nothing happens on them.
@@ -91,16 +119,26 @@ fn shard_of(lane: i64) -> usize {
 }
 
 impl Lanes {
-    pub(super) fn new(default_cap: usize, default_rate: Option<RateLimit>) -> Lanes {
-        let shards = vec![None; usize::try_from(SHARDS).unwrap_or(64)];
-        Lanes { lanes: HashMap::new(), dirty: HashSet::new(), shards, default_cap, default_rate }
+    pub(super) fn new(settings: LaneSettings) -> Lanes {
+        Lanes {
+            lanes: HashMap::new(),
+            dirty: HashSet::new(),
+            shards: vec![None; usize::try_from(SHARDS).unwrap_or(64)],
+            must_learn: false,
+            elsewhere: HashMap::new(),
+            held: HashMap::new(),
+            settings,
+        }
     }
 
-    /// Which shards are ours from now on. Lanes of lost shards are forgotten but for what is
-    /// still under way.
-    pub(super) fn set_shards(&mut self, owned: &[i64], now: Timestamp) {
+    /// Which shards are ours from now on; whether any was lost. Lanes of lost shards are forgotten
+    /// but for what is still under way.
+    pub(super) fn set_shards(&mut self, owned: &[i64], now: Timestamp) -> bool {
+        let mut lost = false;
         for (shard, since) in self.shards.iter_mut().enumerate() {
             let mine = i64::try_from(shard).is_ok_and(|shard| owned.contains(&shard));
+            self.must_learn |= mine && since.is_none();
+            lost |= !mine && since.is_some();
             *since = if mine { since.or(Some(now)) } else { None };
         }
         let shards = &self.shards;
@@ -110,9 +148,13 @@ impl Lanes {
             if !ours(lane) {
                 state.bucket = None;
                 state.cap = None;
+                state.ordered = None;
+                state.health = HealthNote::default();
+                state.breaker = Breaker::default();
             }
         }
         self.dirty.retain(ours);
+        lost
     }
 
     pub(super) fn owns(&self, lane: i64) -> bool {
@@ -128,35 +170,131 @@ impl Lanes {
         }
     }
 
-    /// Dirty lanes with the room each has now, at most `most` deliveries together. Lanes without
-    /// room wait until a slot of theirs is free.
-    pub(super) fn take_wanted(&mut self, most: usize) -> Vec<(i64, usize)> {
-        let mut wanted = Vec::new();
-        let mut left = most;
-        let dirty: Vec<i64> = self.dirty.iter().copied().collect();
-        for id in dirty {
-            if left == 0 {
-                break;
-            }
-            self.dirty.remove(&id);
-            let lane = self.lanes.entry(id).or_default();
-            let room = match (lane.cap, &lane.bucket) {
-                // One delivery shows what the lane's limits are.
-                (None, _) => usize::from(lane.taken == 0),
-                (Some(cap), Some(bucket)) => cap
-                    .saturating_sub(lane.taken)
-                    .min(bucket.waiting_room().saturating_sub(lane.waiting)),
-                (Some(cap), None) => cap.saturating_sub(lane.taken),
-            }
-            .min(left);
-            if room == 0 {
-                lane.more = true;
+    /// Whether what the last owners left has to be read before anything is sent.
+    pub(super) fn must_learn(&self) -> bool {
+        self.must_learn
+    }
+
+    /// Takes over what the last owners left of lanes in trouble.
+    pub(super) fn learn_troubles(&mut self, troubles: &[LaneTrouble], now: Timestamp) {
+        let takes_over = std::mem::take(&mut self.must_learn);
+        for trouble in troubles {
+            if !self.owns(trouble.lane) {
                 continue;
             }
-            left -= room;
-            wanted.push((id, room));
+            let lane = self.lanes.entry(trouble.lane).or_default();
+            if lane.breaker.is_troubled() {
+                // Somebody may have allowed a try before its time.
+                lane.breaker.hasten(Timestamp(trouble.not_before), now);
+            } else if takes_over {
+                lane.breaker = Breaker::resume(trouble);
+            }
+        }
+    }
+
+    /// What other nodes are sending on lanes that are ours by now counts towards their caps.
+    pub(super) fn learn_elsewhere(&mut self, leased: HashMap<i64, usize>) {
+        self.elsewhere = leased;
+        let shards = &self.shards;
+        self.elsewhere.retain(|lane, _| shards.get(shard_of(*lane)).is_some_and(Option::is_some));
+    }
+
+    /// Whether another node is still sending on a lane of ours.
+    pub(super) fn any_elsewhere(&self) -> bool {
+        !self.elsewhere.is_empty()
+    }
+
+    /// Whether any lane is closed or on trial.
+    pub(super) fn any_troubled(&self) -> bool {
+        self.lanes.values().any(|lane| lane.breaker.is_troubled())
+    }
+
+    /// Nothing may be tried on a lane before.
+    pub(super) fn not_before(&self, lane: i64) -> Option<Timestamp> {
+        self.lanes.get(&lane).and_then(|lane| lane.breaker.not_before())
+    }
+
+    /// These lanes are of ordered endpoints and have something new.
+    pub(super) fn mark_ordered(&mut self, lanes: impl IntoIterator<Item = i64>) {
+        for lane in lanes {
+            if self.owns(lane) {
+                self.lanes.entry(lane).or_default().ordered = Some(true);
+                self.dirty.insert(lane);
+            }
+        }
+    }
+
+    /// Dirty lanes with the room each has now. Lanes without room wait until a slot of theirs is
+    /// free. Applications take turns, those with the least under way first, and each may hold as
+    /// much as it leaves free: whoever comes next always finds room. So do the lanes of one
+    /// application within what it may hold, however many of them hang.
+    pub(super) fn take_wanted(&mut self, now: Timestamp) -> Vec<LaneWish> {
+        let total: usize = self.held.values().sum();
+        let mut free = self.settings.in_flight.saturating_sub(total);
+        let mut turns: HashMap<i64, Vec<i64>> = HashMap::new();
+        for lane in &self.dirty {
+            turns.entry(application_mark(*lane)).or_default().push(*lane);
+        }
+        let mut turns: Vec<(usize, i64, Vec<i64>)> = turns
+            .into_iter()
+            .map(|(mark, lanes)| (self.held.get(&mark).copied().unwrap_or(0), mark, lanes))
+            .collect();
+        turns.sort_by_key(|(held, _, _)| *held);
+        let mut wanted = Vec::new();
+        while free > 0 && !turns.is_empty() {
+            turns.retain_mut(|(held, _, lanes)| {
+                let share = free.saturating_sub(*held).div_ceil(2);
+                let Some(id) = lanes.pop().filter(|_| share > 0) else { return false };
+                let taken = self.lanes.get(&id).map_or(0, |lane| lane.taken);
+                let fair = share.saturating_sub(taken).div_ceil(2);
+                if fair == 0 {
+                    // It stays dirty, and is looked at again as soon as anything is done.
+                    return true;
+                }
+                self.dirty.remove(&id);
+                let room = self.room(id, now).min(fair);
+                if room > 0 {
+                    free = free.saturating_sub(room);
+                    *held += room;
+                    wanted.push(self.wish(id, room));
+                }
+                true
+            });
         }
         wanted
+    }
+
+    /// Whether any lane is still to be asked for due deliveries.
+    pub(super) fn any_wanted(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    fn wish(&self, lane: i64, room: usize) -> LaneWish {
+        let known = self.lanes.get(&lane).and_then(|lane| lane.ordered);
+        LaneWish { lane, room, may_be_ordered: known.unwrap_or(true) }
+    }
+
+    fn room(&mut self, id: i64, now: Timestamp) -> usize {
+        let elsewhere = self.elsewhere.get(&id).copied().unwrap_or(0);
+        let lane = self.lanes.entry(id).or_default();
+        let taken = lane.taken + elsewhere;
+        let own = match (lane.cap, &lane.bucket) {
+            // One delivery shows what the lane's limits are.
+            (None, _) => usize::from(taken == 0),
+            (Some(cap), Some(bucket)) => {
+                cap.saturating_sub(taken).min(bucket.waiting_room().saturating_sub(lane.waiting))
+            }
+            (Some(cap), None) => cap.saturating_sub(taken),
+        };
+        let room = match lane.breaker.permission(now) {
+            Permission::All => own,
+            Permission::One => own.min(usize::from(taken == 0)),
+            Permission::None => 0,
+        };
+        if room == 0 {
+            lane.more = true;
+        }
+        room
     }
 
     /// A claim brought `count` of the `room` asked for.
@@ -165,6 +303,9 @@ impl Lanes {
         lane.taken += count;
         lane.waiting += count;
         lane.used_at = Some(Instant::now());
+        if count > 0 {
+            *self.held.entry(application_mark(id)).or_default() += count;
+        }
         if count >= room {
             self.dirty.insert(id);
         }
@@ -173,13 +314,14 @@ impl Lanes {
     /// Learns the limits of a lane from a receiver on it, and hands out its bucket.
     pub(super) fn admit(&mut self, id: i64, receiver: &Receiver) -> Option<Arc<Bucket>> {
         let since = self.shards.get(shard_of(id)).copied().flatten();
-        let limit = receiver.rate_limit.or(self.default_rate);
+        let limit = receiver.rate_limit.or(self.settings.rate);
         let cap = receiver
             .max_in_flight
             .and_then(|cap| usize::try_from(cap).ok())
-            .unwrap_or(self.default_cap);
+            .unwrap_or(self.settings.cap);
         let lane = self.lanes.entry(id).or_default();
         lane.cap = Some(cap.max(1));
+        lane.ordered = Some(receiver.ordering != Ordering::None);
         let stale = lane.bucket.as_ref().map(|bucket| bucket.limit) != limit;
         if stale {
             // A lane whose receiver is older than our ownership may have been used up elsewhere.
@@ -187,6 +329,25 @@ impl Lanes {
             lane.bucket = limit.and_then(|limit| Bucket::new(limit, fresh)).map(Arc::new);
         }
         lane.bucket.clone()
+    }
+
+    /// Takes what an attempt says of its receiver; what is to be written down of the lane and of
+    /// the endpoint.
+    pub(super) fn learn(
+        &mut self,
+        id: i64,
+        receiver: &Receiver,
+        bearing: Bearing,
+        now: Timestamp,
+    ) -> (Option<LaneChange>, Option<Health>) {
+        let settings = self.settings.breaker;
+        let lane = self.lanes.entry(id).or_default();
+        let change = lane.breaker.learn(id, bearing, now, &settings);
+        let health = match receiver.is_endpoint {
+            true => lane.health.learn(bearing, receiver.version, now),
+            false => None,
+        };
+        (change, health)
     }
 
     /// A delivery has its token and is about to be sent.
@@ -201,7 +362,14 @@ impl Lanes {
         let lane = self.lanes.entry(id).or_default();
         lane.taken = lane.taken.saturating_sub(1);
         lane.used_at = Some(Instant::now());
-        self.again(id)
+        let mark = application_mark(id);
+        if let Some(held) = self.held.get_mut(&mark) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.held.remove(&mark);
+            }
+        }
+        self.again(id) || self.any_wanted()
     }
 
     /// Asks again for a lane that had more than it had room for; whether there is one.
@@ -221,7 +389,10 @@ impl Lanes {
         self.lanes.retain(|_, lane| {
             let quiet = lane.used_at.map_or(Duration::MAX, |at| at.elapsed());
             let refill = lane.bucket.as_ref().map_or(Duration::ZERO, |bucket| bucket.refill());
-            lane.taken > 0 || lane.more || quiet < refill.max(Duration::from_secs(60))
+            lane.taken > 0
+                || lane.more
+                || lane.breaker.is_troubled()
+                || quiet < refill.max(Duration::from_secs(60))
         });
     }
 }

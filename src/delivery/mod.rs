@@ -5,9 +5,13 @@
 //! unknown outcome and not a hole. A delivery keeps its `webhook-id` over all tries. Must not know
 //! jobs, handlers or HTTP in.
 
+mod attempt;
+mod breaker;
 mod dispatcher;
+mod health;
 mod lanes;
 mod outcome;
 mod secrets;
 
+pub use breaker::BreakerSettings;
 pub use dispatcher::{Dispatcher, Settings, Step};

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use super::breaker::Bearing;
 use crate::egress::{Answer, SendError, Sent, Trace};
-use crate::engine::{ClosedAttempt, Next, OwedDelivery, RECEIVER_GONE, delivery_status};
+use crate::engine::{
+    ClientErrors, ClosedAttempt, Next, OwedDelivery, RECEIVER_GONE, delivery_manner,
+    delivery_status,
+};
 use crate::formats::{Judgement, Schedule, Verdict};
 use crate::ids::Timestamp;
 
@@ -17,15 +21,21 @@ pub(super) struct Judged {
     pub(super) next: Next,
     /// Stable code of the failure, when there was one.
     pub(super) failure: Option<String>,
+    /// What it says of the receiver.
+    pub(super) bearing: Bearing,
+    /// Why the receiver wants nothing more, if so.
+    pub(super) wants_no_more: Option<&'static str>,
 }
 
 /// Judges what came of one attempt. `chance` in 0..1 spreads retries, only ever later.
+/// `client_errors` counts for receivers that say nothing of them.
 pub(super) fn judge(
     delivery: &OwedDelivery,
     sent: &Sent,
     now: Timestamp,
     elapsed_ms: i64,
     chance: f64,
+    client_errors: ClientErrors,
 ) -> Judged {
     let mut closed = ClosedAttempt {
         delivery_id: delivery.key,
@@ -53,43 +63,79 @@ pub(super) fn judge(
             (Judgement::from(verdict), error.code().to_owned())
         }
     };
-    let schedule = format.schedule();
-    let next_try = u32::try_from(delivery.try_number).ok().and_then(|tried| tried.checked_add(1));
-    let retry_or_give_up = |wait: Option<Duration>, asked: Option<Timestamp>| match wait {
-        Some(wait) => {
-            Next::Retry { due_at: due_at(wait, asked, now, chance), failure: failure.clone() }
-        }
-        None => give_up(delivery_status::EXHAUSTED, failure.clone(), false),
-    };
-    let next = match judgement.verdict {
-        Verdict::Delivered => {
-            closed.outcome = "delivered";
-            return Judged { closed, next: Next::Delivered, failure: None };
-        }
-        _ if judgement.wants_no_more.is_some() => {
-            give_up(delivery_status::EXHAUSTED, RECEIVER_GONE.to_owned(), true)
-        }
-        Verdict::Retry { at } => {
-            let wait = next_try.and_then(|next| schedule.delay_before(next));
-            retry_or_give_up(wait, at.map(Timestamp::from))
-        }
-        Verdict::RetryBriefly => {
-            retry_or_give_up(next_try.and_then(|next| schedule.delay_before_briefly(next)), None)
-        }
-        Verdict::Final { .. } if sent.result.is_err() => {
-            closed.outcome = "refused";
-            give_up(delivery_status::REFUSED, failure.clone(), false)
-        }
-        Verdict::Final { reason } => give_up(delivery_status::EXHAUSTED, reason.to_owned(), false),
-    };
+    let refused = matches!(sent.result, Err(SendError::Refused(_)));
+    let bearing = bearing(&judgement, refused);
+    let wants_no_more = judgement.wants_no_more;
+    if judgement.verdict == Verdict::Delivered {
+        closed.outcome = "delivered";
+        return Judged { closed, next: Next::Delivered, failure: None, bearing, wants_no_more };
+    }
+    if refused {
+        closed.outcome = "refused";
+    }
     if closed.error_code.is_none() {
         closed.error_code = Some(failure.clone());
     }
-    Judged { closed, next, failure: Some(failure) }
+    let next = next(delivery, &judgement, &failure, refused, now, chance, client_errors);
+    Judged { closed, next, failure: Some(failure), bearing, wants_no_more }
 }
 
-fn give_up(status: i64, reason: String, receiver_gone: bool) -> Next {
-    Next::End { status, reason, receiver_gone }
+fn bearing(judgement: &Judgement, refused: bool) -> Bearing {
+    match judgement.verdict {
+        _ if refused => Bearing::Nothing,
+        Verdict::Delivered => Bearing::Received,
+        Verdict::Retry { at } => Bearing::Failed { retry_after: at.map(Timestamp::from) },
+        Verdict::RetryBriefly | Verdict::Final { .. } => Bearing::Answered,
+    }
+}
+
+/// What follows when it was not received.
+fn next(
+    delivery: &OwedDelivery,
+    judgement: &Judgement,
+    failure: &str,
+    refused: bool,
+    now: Timestamp,
+    chance: f64,
+    client_errors: ClientErrors,
+) -> Next {
+    let receiver = &delivery.receiver;
+    let end = |status, reason: &str| Next::End { status, reason: reason.to_owned() };
+    let is_test = delivery.manner == delivery_manner::PING;
+    if judgement.wants_no_more.is_some() && !is_test {
+        return match judgement.verdict {
+            _ if !receiver.is_endpoint => end(delivery_status::EXHAUSTED, RECEIVER_GONE),
+            // It wants neither this one nor any other.
+            Verdict::Final { reason } if reason != RECEIVER_GONE => {
+                end(delivery_status::EXHAUSTED, reason)
+            }
+            _ => Next::Hold { failure: failure.to_owned() },
+        };
+    }
+    let schedule = receiver.schedule();
+    let next_try = u32::try_from(delivery.try_number).ok().and_then(|tried| tried.checked_add(1));
+    let (wait, asked) = match judgement.verdict {
+        Verdict::Final { .. } if refused => return end(delivery_status::REFUSED, failure),
+        Verdict::Final { reason } => return end(delivery_status::EXHAUSTED, reason),
+        Verdict::RetryBriefly
+            if receiver.client_errors.unwrap_or(client_errors) == ClientErrors::Final =>
+        {
+            return end(delivery_status::EXHAUSTED, failure);
+        }
+        Verdict::RetryBriefly => {
+            (next_try.and_then(|next| schedule.delay_before_briefly(next)), None)
+        }
+        Verdict::Retry { at } => {
+            (next_try.and_then(|next| schedule.delay_before(next)), at.map(Timestamp::from))
+        }
+        Verdict::Delivered => return Next::Delivered,
+    };
+    match wait.filter(|_| !is_test) {
+        Some(wait) => {
+            Next::Retry { due_at: due_at(wait, asked, now, chance), failure: failure.to_owned() }
+        }
+        None => end(delivery_status::EXHAUSTED, failure),
+    }
 }
 
 /// When the next try may start. What the receiver asked for is kept exactly, unless it has passed.
@@ -141,6 +187,8 @@ fn record_answer(closed: &mut ClosedAttempt, answer: &Answer, secrets: &[String]
 }
 
 fn record_trace(closed: &mut ClosedAttempt, trace: &Trace) {
+    let resolved: Vec<String> = trace.resolved.iter().map(ToString::to_string).collect();
+    closed.resolved = serde_json::to_string(&resolved).ok();
     closed.address = trace.address.map(|address| address.to_string());
     let timings = &trace.timings;
     let millis = |time: Duration| (time.as_secs_f64() * 100_000.0).round() / 100.0;

@@ -1,48 +1,67 @@
-//! Signing secrets by application, kept open for a few seconds so that a rotation is soon seen.
+//! What signs deliveries, kept open as long as its owner's version says that nothing changed.
+//!
+//! A claim tells the version, so a secret that was revoked signs nothing that is claimed after it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
-
-use crate::engine::{Engine, EngineResult};
+use crate::engine::{Engine, EngineResult, KeyRing, OwedDelivery};
 use crate::formats::SigningKeys;
-use crate::ids::Key;
+use crate::ids::{Key, Timestamp};
 
-const KEPT: Duration = Duration::from_secs(2);
-const KEPT_APPLICATIONS: usize = 10_000;
-
-type Known = HashMap<Key, (Instant, Arc<SigningKeys>)>;
+const KEPT_OWNERS: usize = 50_000;
 
 #[derive(Default)]
 pub(super) struct Secrets {
-    known: Mutex<Known>,
+    known: Mutex<HashMap<Key, (i64, Arc<KeyRing>)>>,
+    /// When each signed last, since the last time somebody asked.
+    used: Mutex<HashMap<Key, Timestamp>>,
 }
 
 impl Secrets {
-    /// The secrets that sign now, the newest first.
+    /// What signs a delivery now.
     pub(super) async fn of(
         &self,
         engine: &Engine,
-        application: Key,
-    ) -> EngineResult<Arc<SigningKeys>> {
-        let known = self
-            .known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&application)
-            .filter(|(at, _)| at.elapsed() < KEPT)
-            .map(|(_, secrets)| Arc::clone(secrets));
-        if let Some(secrets) = known {
-            return Ok(secrets);
+        delivery: &OwedDelivery,
+    ) -> EngineResult<SigningKeys> {
+        let ring = self.ring(engine, delivery).await?;
+        let now = engine.now();
+        let mut used = lock(&self.used);
+        ring.credentials_at(now).into_iter().for_each(|key| {
+            used.insert(key, now);
+        });
+        Ok(ring.at(now))
+    }
+
+    async fn ring(&self, engine: &Engine, delivery: &OwedDelivery) -> EngineResult<Arc<KeyRing>> {
+        let receiver = &delivery.receiver;
+        // Endpoints and applications have their keys from one counter.
+        let owner = if receiver.is_endpoint { receiver.key } else { delivery.application };
+        let version = delivery.secrets_version;
+        let known = lock(&self.known).get(&owner).cloned();
+        if let Some((_, ring)) = known.filter(|(known, _)| *known == version) {
+            return Ok(ring);
         }
-        let secrets = Arc::new(SigningKeys::from(engine.signing_secrets(application).await?));
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KEPT_APPLICATIONS {
+        let ring = Arc::new(if receiver.is_endpoint {
+            engine.endpoint_keys(owner).await?
+        } else {
+            engine.application_keys(owner).await?
+        });
+        let mut known = lock(&self.known);
+        if known.len() >= KEPT_OWNERS {
             known.clear();
         }
-        known.insert(application, (Instant::now(), Arc::clone(&secrets)));
-        Ok(secrets)
+        known.insert(owner, (version, Arc::clone(&ring)));
+        Ok(ring)
     }
+
+    /// Which have signed since the last call, and when last.
+    pub(super) fn take_used(&self) -> Vec<(Key, Timestamp)> {
+        lock(&self.used).drain().collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,9 +8,9 @@ use super::error::{EngineError, EngineResult};
 use super::operation::subject;
 use super::stored::read_id;
 use crate::formats::SigningSecret;
-use crate::ids::{Key, Timestamp, new_id};
+use crate::ids::{Key, Timestamp, new_id, new_stamp};
 use crate::store::applications::{ApplicationRow, CredentialRow, kind};
-use crate::store::{StoreError, applications};
+use crate::store::{StoreError, applications, receivers};
 
 /// Every scope there is.
 pub const SCOPES: [&str; 6] =
@@ -118,7 +118,7 @@ fn sealing(error: super::sealer::SealError) -> EngineError {
 }
 
 /// The place name under which signing secrets are sealed.
-const PLACE: &str = "signing secret";
+pub(super) const PLACE: &str = "signing secret";
 
 fn key_row(application: Key, api_key: &str, scopes: &str, now: Timestamp) -> CredentialRow {
     CredentialRow {
@@ -282,6 +282,7 @@ impl Engine {
     pub async fn revoke_credential(&self, application: Key, id: Uuid) -> EngineResult<()> {
         self.custom(vec![subject("credentials", application)], move |transaction, _, now| {
             if applications::revoke_credential(transaction, application, id, now.0)? {
+                receivers::stamp_application(transaction, application, new_stamp())?;
                 Ok(())
             } else {
                 Err(EngineError::not_found("credential", id))
@@ -308,6 +309,8 @@ impl Engine {
             let keys: Vec<Key> = old.iter().map(|key| key.id).collect();
             applications::expire_credentials(transaction, &keys, end)?;
             applications::insert_credential(transaction, &row)?;
+            // What nodes remember of the secrets is old from here on.
+            receivers::stamp_application(transaction, application, new_stamp())?;
             Ok(())
         })
         .await?;
@@ -379,7 +382,9 @@ impl Engine {
 
     /// Notes when credentials were last used.
     pub async fn touch_credentials(&self, used: Vec<(Key, Timestamp)>) -> EngineResult<()> {
-        let used: Vec<(Key, i64)> = used.into_iter().map(|(key, at)| (key, at.0)).collect();
+        let mut used: Vec<(Key, i64)> = used.into_iter().map(|(key, at)| (key, at.0)).collect();
+        // In one order on every node, so that no two wait for each other.
+        used.sort_unstable();
         self.custom(vec![subject("credential uses", 0)], move |transaction, _, _| {
             applications::touch_credentials(transaction, &used)?;
             Ok(())
@@ -389,25 +394,7 @@ impl Engine {
 
     /// Secrets that sign an application's webhooks now, the newest first.
     pub async fn signing_secrets(&self, application: Key) -> EngineResult<Vec<SigningSecret>> {
-        let now = self.core.clock.now();
-        let rows = self
-            .store
-            .read(move |connection| {
-                applications::credentials(connection, application, kind::SIGNING_SECRET)
-            })
-            .await?;
-        let mut secrets = Vec::new();
-        for row in rows {
-            let over = row.expires_at.is_some_and(|end| end <= now.0);
-            let (false, None, Some(sealed)) = (over, row.revoked_at, row.sealed) else { continue };
-            let opened = self.core.sealer.open(PLACE, &sealed).ok();
-            let text = opened.and_then(|plain| String::from_utf8(plain).ok());
-            match text.and_then(|text| SigningSecret::parse(&text).ok()) {
-                Some(secret) => secrets.push(secret),
-                // The others still sign.
-                None => tracing::error!(credential = row.id, "a signing secret cannot be read"),
-            }
-        }
+        let secrets = self.application_keys(application).await?.at(self.now()).secrets;
         if secrets.is_empty() {
             let text = format!("application {application} has no signing secret that works");
             return Err(EngineError::Invalid(text));

@@ -10,7 +10,7 @@ use super::files::publish;
 use super::ledger::{Ledger, Occurrence};
 use super::operation::{Applied, Apply, Outcome};
 use super::receivers::Receiver;
-use super::stored::{StoredJob, read_id};
+use super::stored::{StoredJob, queue_place, read_id};
 use super::view;
 use crate::ids::{Key, SubjectKind, Timestamp, new_id};
 use crate::lifecycle::{Command, EventType, GroupState, JobEvent, Status, Transition, decide};
@@ -163,6 +163,7 @@ pub(super) fn change(
             sequence: job.state.sequence,
             event_id: new_id(),
             event_type,
+            job_type: Some(&job.submission.job_type),
             at: now,
             data: event_data(event)?,
             receiver,
@@ -183,7 +184,7 @@ pub(super) fn change(
         // A job that returns to the queue gets a new place in it.
         let back = job.state.status == Status::Pending && !was_pending;
         if back || node.is_some() {
-            let place = if back { transaction.key()? } else { job.key };
+            let place = if back { queue_place(now, transaction.key()?) } else { job.key };
             changes.moved.push(job.live_change(node, place, now));
         } else {
             changes.in_place.push(job.live_change(None, job.key, now));
@@ -209,7 +210,7 @@ pub(super) fn finish(
     jobs::update_live_in_place(transaction, &changes.in_place)?;
     jobs::delete_live(transaction, &changes.gone)?;
     jobs::update_final(transaction, &changes.ended)?;
-    changes.ledger.write(transaction)?;
+    changes.ledger.write(transaction, core)?;
     files::insert_job_files(transaction, &changes.outputs)
 }
 
@@ -271,6 +272,7 @@ pub(super) fn complete(
         sequence: row.last_sequence,
         event_id: new_id(),
         event_type: EventType::GroupCompleted,
+        job_type: None,
         at: now,
         data,
         receiver,

@@ -15,6 +15,10 @@ pub struct Bells {
     pub deliveries: Notify,
     /// A running job was asked to stop.
     pub stops: Notify,
+    /// Events wait for their places in the feed.
+    pub relay: Notify,
+    /// The feed has grown. Rung for all who wait at that moment.
+    pub feed: Notify,
     queues: Mutex<HashSet<String>>,
     lanes: Mutex<HashSet<i64>>,
     watchers: Mutex<HashMap<Uuid, Arc<Notify>>>,

@@ -3,7 +3,7 @@
 use super::apply::{Changes, change, finish};
 use super::core::Core;
 use super::operation::{Claim, ClaimedBatch, ClaimedJob};
-use super::stored::StoredJob;
+use super::stored::{StoredJob, queue_place};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, decide};
 use crate::store::{StoreResult, Transaction, files, jobs};
@@ -67,7 +67,7 @@ pub(super) fn promote(transaction: &mut Transaction<'_>, now: Timestamp) -> Stor
     let due = jobs::due(transaction, now.0, PROMOTED)?;
     let mut ready = Vec::with_capacity(due.len());
     for key in due {
-        ready.push((key, transaction.key()?));
+        ready.push((key, queue_place(now, transaction.key()?)));
     }
     jobs::make_ready(transaction, &ready)
 }

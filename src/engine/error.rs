@@ -38,6 +38,32 @@ pub enum EngineError {
     /// A delivery that is still owed cannot be sent again.
     #[error("delivery {0} is still being tried")]
     DeliveryLive(uuid::Uuid),
+    /// An application has as many endpoints as it may.
+    #[error("an application may have {0} endpoints at most")]
+    TooManyEndpoints(i64),
+    /// An endpoint has as many active keys as it may.
+    #[error("an endpoint may have {0} active secrets at most; revoke one first")]
+    TooManySecrets(usize),
+    /// Nothing would sign any more.
+    #[error("secret {0} is the only one that signs; add or rotate first")]
+    LastSecret(uuid::Uuid),
+    /// The endpoint's deliveries are not signed with a key pair.
+    #[error("endpoint {0} has no ed25519 key; its signature is made with a shared secret")]
+    NoPublicKey(uuid::Uuid),
+    /// There is nobody to send it to any more.
+    #[error("the endpoint of delivery {0} was deleted")]
+    ReceiverDeleted(uuid::Uuid),
+    /// Nothing waits for that delivery.
+    #[error("delivery {0} holds up nothing; only one that does can be skipped")]
+    NotBlocking(uuid::Uuid),
+    /// The position is not in the feed.
+    #[error("after={given} is not a position of this feed; allowed: 0 to {head}, or latest")]
+    BeyondFeed {
+        /// As given.
+        given: i64,
+        /// The newest.
+        head: i64,
+    },
     /// The database failed.
     #[error("the database failed")]
     Store(#[from] StoreError),

@@ -26,7 +26,7 @@ pub(super) fn execute(
         match operation {
             Operation::Submit(submit) => submits.push((place, submit)),
             Operation::Apply(apply) => applies.push((place, apply)),
-            Operation::Record(record) => records.push((place, record)),
+            Operation::Record(record) => records.push((place, &**record)),
             Operation::Claim(_) | Operation::ClaimDeliveries(_) | Operation::Custom(_) => {}
         }
     }
@@ -37,7 +37,7 @@ pub(super) fn execute(
     };
     submit(core, transaction, &submits, run, &mut answer)?;
     apply(core, transaction, &applies, now, &mut answer)?;
-    record(transaction, &records, now, &mut answer)?;
+    record(core, transaction, &records, now, &mut answer)?;
     // Claims come last, so that they find what this very batch made ready or due.
     for (place, operation) in operations.iter().enumerate() {
         match operation {

@@ -159,6 +159,7 @@ fn append(
             sequence: row.last_sequence,
             event_id: new_id(),
             event_type,
+            job_type: None,
             at: now,
             data: data.get().to_owned(),
             receiver: None,
@@ -166,5 +167,5 @@ fn append(
         };
         ledger.announce(transaction, core, occurrence, || data, &mut Vec::new())?;
     }
-    ledger.write(transaction)
+    ledger.write(transaction, core)
 }

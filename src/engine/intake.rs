@@ -18,8 +18,8 @@ use super::receivers::NewCallback;
 use super::stored::{StoredJob, read_id};
 use super::submit::newborn;
 use crate::ids::{Timestamp, new_id};
-use crate::lifecycle::{Command, JobEvent, Source, Status, Submission};
-use crate::store::{StoreError, StoreResult, deliveries, events, files, groups, jobs};
+use crate::lifecycle::{Command, JobEvent, JobState, Source, Status, Submission};
+use crate::store::{StoreError, StoreResult, events, files, groups, jobs};
 
 /// A job as a face asks for it: checked in form, not yet in meaning.
 #[derive(Clone, Debug)]
@@ -391,33 +391,24 @@ impl Engine {
         })
         .await
     }
-
-    /// Owes an ended delivery again, from the start of its schedule.
-    pub async fn redeliver(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
-        let view = self.find_delivery(caller, id).await?;
-        let key = view.key;
-        let lane = self
-            .custom(vec![subject("delivery", key)], move |transaction, _, now| {
-                let route = deliveries::hold_lasting(transaction, key)?
-                    .ok_or_else(|| EngineError::not_found("delivery", id))?;
-                if route.status == deliveries::status::LIVE {
-                    return Err(EngineError::DeliveryLive(id));
-                }
-                deliveries::revive(transaction, key, &route, now.0)?;
-                Ok(route.lane)
-            })
-            .await?;
-        self.bells.ring_lanes(&[lane]);
-        Ok(())
-    }
 }
 
 /// Folds a job's events; for whoever checks that log and row tell one story.
 pub fn folded(
     connection: &mut crate::store::Connection,
     job: &StoredJob,
-) -> StoreResult<Option<crate::lifecycle::JobState>> {
-    let rows = events::of_subject(connection, job.key, 0, i64::MAX)?;
+) -> StoreResult<Option<JobState>> {
+    state_at(connection, job, i64::MAX)
+}
+
+/// The state of a job at one of its events.
+pub(super) fn state_at(
+    connection: &mut crate::store::Connection,
+    job: &StoredJob,
+    sequence: i64,
+) -> StoreResult<Option<JobState>> {
+    // Numbers have no gaps, so a number is also how many there are up to it.
+    let rows = events::of_subject(connection, job.key, 0, sequence)?;
     let mut log = Vec::with_capacity(rows.len());
     for (place, row) in rows.iter().enumerate() {
         if usize::try_from(row.sequence).ok() != Some(place + 1) {

@@ -3,6 +3,8 @@
 //! Every sweep finds its work by looking, is safe to run on every node at once, and does a bounded
 //! amount a call.
 
+use std::sync::PoisonError;
+
 use super::Engine;
 use super::error::{EngineError, EngineResult};
 use super::operation::{Applied, subject};
@@ -10,7 +12,7 @@ use super::record::{free_orphans, give_back};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::Command;
 use crate::store::retention::{self, Purgeable};
-use crate::store::{Transaction, deliveries, jobs, nodes};
+use crate::store::{Transaction, deliveries, jobs, lanes, nodes};
 
 /// Lanes are dealt to nodes in this many parts.
 pub const SHARDS: i64 = 64;
@@ -47,11 +49,13 @@ fn lease_time(transaction: &mut Transaction<'_>, now: Timestamp) -> EngineResult
 }
 
 impl Engine {
-    /// Says that this node is alive, and deals shards: free ones are taken up to a fair share,
-    /// what is above the share is given up.
+    /// Says that this node is alive, and deals shards: free ones are taken up to a fair share.
+    /// What is above the share is left out of the answer first and given up by the next beat:
+    /// nobody takes a shard over while this node may still claim from it.
     pub async fn beat(&self, started_at: Timestamp) -> EngineResult<Standing> {
         let (node, name) = (self.node, self.node_name.clone());
-        self.custom(vec![subject("nodes", 0)], move |transaction, _, now| {
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let beat = self.custom(vec![subject("nodes", 0)], move |transaction, _, now| {
             let now = lease_time(transaction, now)?;
             let expires = now + NODE_LIFE_MILLIS * 1_000;
             // Shards are held first, in their order, so that two nodes never wait crosswise.
@@ -59,14 +63,16 @@ impl Engine {
             nodes::beat(transaction, node, &name, started_at.0, expires)?;
             let alive = nodes::alive(transaction, now)?.max(1);
             let share = (SHARDS + alive - 1) / alive;
-            let mut mine: Vec<i64> = Vec::new();
+            let (mut mine, mut surplus): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
             for shard in &shards {
                 let held = shard.node_id == Some(node);
                 let free = shard.node_id.is_none()
                     || shard.owner_expires_at.is_none_or(|expires| expires <= now);
                 let room = i64::try_from(mine.len()).unwrap_or(i64::MAX) < share;
-                if held && !room {
+                if held && !room && leaving.contains(&shard.shard) {
                     nodes::assign_shard(transaction, shard.shard, None, shard.epoch + 1)?;
+                } else if held && !room {
+                    surplus.push(shard.shard);
                 } else if held {
                     mine.push(shard.shard);
                 } else if free && room {
@@ -74,9 +80,11 @@ impl Engine {
                     mine.push(shard.shard);
                 }
             }
-            Ok(Standing { shards: mine, alive })
-        })
-        .await
+            Ok((Standing { shards: mine, alive }, surplus))
+        });
+        let (standing, surplus) = beat.await?;
+        *self.leaving.lock().unwrap_or_else(PoisonError::into_inner) = surplus;
+        Ok(standing)
     }
 
     /// Says that this node has gone in good order.
@@ -177,6 +185,15 @@ impl Engine {
         self.purge("file", before, cursor).await
     }
 
+    /// The same for deleted endpoints.
+    pub async fn purge_endpoints(
+        &self,
+        before: Timestamp,
+        cursor: Key,
+    ) -> EngineResult<PurgedPage> {
+        self.purge("endpoint", before, cursor).await
+    }
+
     async fn purge(
         &self,
         kind: &'static str,
@@ -188,6 +205,7 @@ impl Engine {
             .read(move |connection| match kind {
                 "job" => retention::jobs_after(connection, cursor, SWEEP_ROWS),
                 "group" => retention::groups_after(connection, cursor, SWEEP_ROWS),
+                "endpoint" => retention::endpoints_after(connection, cursor, SWEEP_ROWS),
                 _ => retention::files_after(connection, cursor, SWEEP_ROWS),
             })
             .await?;
@@ -222,6 +240,7 @@ impl Engine {
         self.custom(vec![subject("retention", 0)], move |transaction, _, now| {
             let mut gone = retention::expire_idempotency(transaction, now.0, SWEEP_ROWS)?;
             gone += retention::purge_callbacks(transaction, callbacks_before.0, SWEEP_ROWS)?;
+            gone += lanes::forget(transaction, callbacks_before.0, SWEEP_ROWS)?;
             Ok(gone)
         })
         .await

@@ -1,21 +1,24 @@
 //! What one transaction writes, gathered first and written table by table.
 //!
-//! An event enters here together with the deliveries it owes, so there is no way to append one
-//! without the other.
+//! An event enters here together with the deliveries it owes and its entry in the feed, so there is
+//! no way to append one without the others.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::core::Core;
-use super::receivers::Receiver;
-use crate::formats::EventView;
+use super::receivers::{Ordering, Receiver};
+use crate::formats::{EventView, examples};
 use crate::ids::{Key, SubjectKind, Timestamp, new_id};
 use crate::lifecycle::EventType;
-use crate::store::deliveries::NewDelivery;
+use crate::store::deliveries::{NewDelivery, Place, manner, phase};
 use crate::store::events::{NewBody, NewEvent};
-use crate::store::{StoreResult, Transaction, deliveries, events};
+use crate::store::feed::{Member, NewChunk};
+use crate::store::{StoreResult, Transaction, deliveries, events, feed};
 
 /// An event that is about to be appended.
 pub(super) struct Occurrence<'a> {
@@ -27,13 +30,26 @@ pub(super) struct Occurrence<'a> {
     pub(super) sequence: i64,
     pub(super) event_id: Uuid,
     pub(super) event_type: EventType,
+    /// Of the job it is about, if it is about one.
+    pub(super) job_type: Option<&'a str>,
     pub(super) at: Timestamp,
     /// JSON of the event's own data.
     pub(super) data: String,
-    /// Who may be owed it.
+    /// The callback that may be owed it, besides the endpoints.
     pub(super) receiver: Option<&'a Arc<Receiver>>,
     pub(super) request_id: &'a str,
 }
+
+/// A delivery that somebody asked for.
+pub(super) struct Test {
+    /// See `store::deliveries::manner`.
+    pub(super) manner: i64,
+    /// What it is called and shows, if it pretends to be another event.
+    pub(super) example: Option<(EventType, &'static str)>,
+}
+
+/// Sends a delivery before whatever else is due on its lane.
+const BEFORE_ALL_ELSE: i64 = 0;
 
 /// Why a delivery ended whose receiver wants nothing more.
 pub const RECEIVER_GONE: &str = "receiver_gone";
@@ -42,8 +58,11 @@ pub const RECEIVER_GONE: &str = "receiver_gone";
 #[derive(Default)]
 pub(super) struct Ledger {
     events: Vec<NewEvent>,
+    types: Vec<EventType>,
     bodies: Vec<NewBody>,
     deliveries: Vec<NewDelivery>,
+    /// Endpoints of the applications that were met.
+    endpoints: HashMap<Key, Arc<[Arc<Receiver>]>>,
 }
 
 impl Ledger {
@@ -57,16 +76,65 @@ impl Ledger {
         view: impl FnOnce() -> Box<RawValue>,
         lanes: &mut Vec<i64>,
     ) -> StoreResult<()> {
+        let (event_type, job_type) = (occurrence.event_type, occurrence.job_type);
         let mut wanting: Vec<&Arc<Receiver>> = Vec::new();
         if let Some(receiver) = occurrence.receiver
-            && receiver.wants(occurrence.event_type)
+            && receiver.wants(event_type, job_type)
             && !has_declined(transaction, &occurrence, receiver)?
         {
             wanting.push(receiver);
         }
+        let endpoints = self.endpoints(transaction, core, occurrence.application)?;
+        // That it gets nothing any more is of no use to the one it is about.
+        let is_about = |endpoint: &Arc<Receiver>| {
+            event_type == EventType::EndpointDisabled && endpoint.key == occurrence.subject
+        };
+        wanting.extend(
+            endpoints
+                .iter()
+                .filter(|endpoint| endpoint.wants(event_type, job_type) && !is_about(endpoint)),
+        );
         if !wanting.is_empty() {
-            self.owe(transaction, core, &occurrence, &wanting, &view(), lanes)?;
+            self.owe(transaction, core, &occurrence, &wanting, manner::EVENT, &view(), lanes)?;
         }
+        self.push(occurrence);
+        Ok(())
+    }
+
+    /// Appends an event that goes to one endpoint alone, whatever that wants; the delivery's id.
+    pub(super) fn test(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        core: &Core,
+        occurrence: Occurrence<'_>,
+        endpoint: &Arc<Receiver>,
+        test: Test,
+        view: &RawValue,
+    ) -> StoreResult<Uuid> {
+        let place = self.deliveries.len();
+        let asked = test.manner;
+        self.owe(transaction, core, &occurrence, &[endpoint], asked, view, &mut Vec::new())?;
+        let Some(delivery) = self.deliveries.get_mut(place) else { return Ok(Uuid::nil()) };
+        let id = delivery.public_id;
+        if asked == manner::PING {
+            // Somebody waits for its answer.
+            delivery.due_at = BEFORE_ALL_ELSE;
+        }
+        if let (Some((event_type, example)), Some(body)) = (test.example, self.bodies.last_mut()) {
+            event_type.as_str().clone_into(&mut delivery.event_type);
+            body.body = examples::fresh(example, occurrence.event_id, &occurrence.at.to_string());
+        }
+        self.push(occurrence);
+        Ok(id)
+    }
+
+    /// Endpoints of an application have changed in this very transaction.
+    pub(super) fn forget_endpoints(&mut self, application: Key) {
+        self.endpoints.remove(&application);
+    }
+
+    fn push(&mut self, occurrence: Occurrence<'_>) {
+        self.types.push(occurrence.event_type);
         self.events.push(NewEvent {
             subject_id: occurrence.subject,
             sequence: occurrence.sequence,
@@ -77,15 +145,30 @@ impl Ledger {
             at: occurrence.at.0,
             data: occurrence.data,
         });
-        Ok(())
     }
 
+    fn endpoints(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        core: &Core,
+        application: Key,
+    ) -> StoreResult<Arc<[Arc<Receiver>]>> {
+        if let Some(known) = self.endpoints.get(&application) {
+            return Ok(Arc::clone(known));
+        }
+        let endpoints = core.endpoints(transaction, application)?;
+        self.endpoints.insert(application, Arc::clone(&endpoints));
+        Ok(endpoints)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the one place where all of it meets")]
     fn owe(
         &mut self,
         transaction: &mut Transaction<'_>,
         core: &Core,
         occurrence: &Occurrence<'_>,
         wanting: &[&Arc<Receiver>],
+        manner: i64,
         data: &RawValue,
         lanes: &mut Vec<i64>,
     ) -> StoreResult<()> {
@@ -111,35 +194,120 @@ impl Ledger {
                     body: format.body(&event, &core.public_url),
                 });
             }
-            let wait = format.schedule().delay_before(1).unwrap_or_default();
-            self.deliveries.push(NewDelivery {
-                id: transaction.key()?,
-                public_id: new_id(),
-                application_id: occurrence.application,
-                receiver_id: receiver.key,
-                subject_id: occurrence.subject,
-                sequence: occurrence.sequence,
-                event_id: occurrence.event_id,
-                event_type: occurrence.event_type.as_str(),
-                lane: receiver.lane,
-                request_id: occurrence.request_id.to_owned(),
-                created_at: occurrence.at.0,
-                due_at: occurrence.at.plus(wait).0,
-            });
-            if !lanes.contains(&receiver.lane) {
+            let delivery = new_delivery(transaction.key()?, occurrence, receiver, manner);
+            if delivery.phase != phase::HELD && !lanes.contains(&receiver.lane) {
                 lanes.push(receiver.lane);
             }
+            self.deliveries.push(delivery);
         }
         Ok(())
     }
 
     /// Writes what was gathered.
-    pub(super) fn write(&mut self, transaction: &mut Transaction<'_>) -> StoreResult<()> {
+    pub(super) fn write(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        core: &Core,
+    ) -> StoreResult<()> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        self.enter_feed(transaction)?;
         events::append(transaction, &self.events)?;
         events::insert_bodies(transaction, &self.bodies)?;
         deliveries::insert(transaction, &self.deliveries)?;
+        core.has_news.store(true, Relaxed);
         *self = Ledger::default();
         Ok(())
+    }
+
+    /// One chunk an application. Where places are known at once, deliveries to strict endpoints get
+    /// theirs here; elsewhere from the relay.
+    fn enter_feed(&mut self, transaction: &mut Transaction<'_>) -> StoreResult<()> {
+        let mut applications: Vec<Key> = Vec::new();
+        for event in &self.events {
+            if !applications.contains(&event.application_id) {
+                applications.push(event.application_id);
+            }
+        }
+        for application in applications {
+            let mine = self.events.iter().zip(&self.types);
+            let mine = mine.filter(|(event, _)| event.application_id == application);
+            let members: Vec<Member> = mine
+                .map(|(event, event_type)| Member {
+                    subject: event.subject_id,
+                    sequence: event.sequence,
+                    event_type: Some(*event_type),
+                })
+                .collect();
+            let waits = |delivery: &&mut NewDelivery| {
+                delivery.application_id == application
+                    && delivery.place.is_some_and(|place| place.rank.is_none())
+            };
+            let mut waiting: Vec<&mut NewDelivery> =
+                self.deliveries.iter_mut().filter(waits).collect();
+            let chunk = NewChunk {
+                id: transaction.key()?,
+                application,
+                created_at: self.events.first().map_or(0, |event| event.at),
+                members,
+                awaited: !waiting.is_empty(),
+            };
+            let Some(first) = feed::append(transaction, &chunk)? else { continue };
+            if waiting.is_empty() {
+                continue;
+            }
+            let places: HashMap<(Key, i64), i64> = chunk
+                .members
+                .iter()
+                .zip(first..)
+                .map(|(member, position)| ((member.subject, member.sequence), position))
+                .collect();
+            for delivery in &mut waiting {
+                let rank = places.get(&(delivery.subject_id, delivery.sequence)).copied();
+                delivery.place = delivery.place.map(|place| Place { rank, ..place });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn new_delivery(
+    key: Key,
+    occurrence: &Occurrence<'_>,
+    receiver: &Receiver,
+    manner: i64,
+) -> NewDelivery {
+    let place = match receiver.ordering {
+        _ if manner != manner::EVENT => None,
+        Ordering::None => None,
+        Ordering::PerJob => {
+            Some(Place { track: occurrence.subject, rank: Some(occurrence.sequence) })
+        }
+        Ordering::Strict => Some(Place { track: 0, rank: None }),
+    };
+    let wait = receiver.schedule().delay_before(1).unwrap_or_default();
+    NewDelivery {
+        id: key,
+        public_id: new_id(),
+        application_id: occurrence.application,
+        receiver_id: receiver.key,
+        is_endpoint: receiver.is_endpoint,
+        subject_id: occurrence.subject,
+        sequence: occurrence.sequence,
+        event_id: occurrence.event_id,
+        event_type: occurrence.event_type.as_str().to_owned(),
+        manner,
+        phase: match place {
+            _ if receiver.is_disabled && manner != manner::PING => phase::HELD,
+            Some(_) => phase::FRESH,
+            None => phase::WAITING,
+        },
+        place,
+        lane: receiver.lane,
+        request_id: occurrence.request_id.to_owned(),
+        created_at: occurrence.at.0,
+        due_at: occurrence.at.plus(wait).0,
     }
 }
 

@@ -10,10 +10,14 @@ mod bells;
 mod catalog;
 mod claim;
 mod core;
+mod deliveries;
+mod endpoints;
 mod error;
 mod execute;
+mod feed;
 mod files;
 mod groups;
+mod health;
 mod intake;
 mod keeping;
 mod ledger;
@@ -21,13 +25,17 @@ mod operation;
 mod queries;
 mod receivers;
 mod record;
+mod replay;
 mod sealer;
 mod stored;
 mod submit;
 mod view;
 
 use std::any::Any;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,16 +44,28 @@ pub use applications::{Barred, Caller, NewApplication, SCOPES, lookup_of, parse_
 pub use bells::Bells;
 pub use catalog::{Catalog, Checked, JobType, SourceName};
 pub use core::Core;
+pub use deliveries::{
+    AttemptView, BulkRedelivery, DELIVERY_STATUSES, DeliveryFilter, DeliveryView,
+};
+pub use endpoints::{
+    Address, Backlog, BacklogView, EndpointPatch, EndpointSettings, EndpointStats, EndpointView,
+    HeaderChanges, KeyRing, LaneView, Latency, MOST_ENDPOINTS, MOST_HEADER_BYTES, MOST_HEADERS,
+    NewEndpoint, NewSecret, PublicKeyView, RateChange, Registered, SecretKind, SecretView,
+    Triggered,
+};
 pub use error::{EngineError, EngineResult};
+pub use feed::{FeedEvent, FeedFilter, FeedPage};
 pub use files::{Descriptor, Output};
 pub use intake::{BatchAnswer, NewJob, folded};
 pub use keeping::{NODE_LIFE_MILLIS, PurgedPage, SHARDS, Standing};
 pub use ledger::RECEIVER_GONE;
 pub use operation::{
-    Applied, ClaimedBatch, ClaimedJob, Idempotency, Next, OwedDelivery, Record, RenderPayload,
+    Applied, ClaimedBatch, ClaimedJob, Health, Idempotency, LaneChange, LaneWish, Next,
+    OwedDelivery, Record, Recorded, RenderPayload,
 };
-pub use queries::{AttemptView, DELIVERY_STATUSES, DeliveryView, EventView};
-pub use receivers::{NewCallback, RateLimit, Receiver};
+pub use queries::EventView;
+pub use receivers::{ClientErrors, NewCallback, Ordering, RateLimit, Receiver, application_mark};
+pub use replay::{REPLAY_TYPE, ReplayCount, ReplayOrder, ReplayProgress, ReplayStep};
 pub use sealer::Sealer;
 pub use stored::StoredJob;
 pub use view::job as job_view;
@@ -54,12 +74,16 @@ pub use crate::store::lists::{JobQuery, OrderBy};
 
 use crate::clock::Clock;
 use crate::formats::Formats;
+pub use crate::formats::{Signature, SigningSecret};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::Command;
-pub use crate::store::deliveries::ClosedAttempt;
+use crate::store::deliveries as delivery_rows;
+pub use crate::store::deliveries::manner as delivery_manner;
 pub use crate::store::deliveries::status as delivery_status;
+pub use crate::store::deliveries::{ClosedAttempt, Depth as DeliveryDepth};
 use crate::store::jobs::{LeaseRow, QueueDepth};
-use crate::store::{Backend, Store, StoreError, Transaction, Writer, deliveries, jobs};
+pub use crate::store::lanes::LaneTrouble;
+use crate::store::{Backend, Store, StoreError, Transaction, Writer, jobs, lanes};
 use operation::{Apply, Claim, ClaimDeliveries, Custom, Operation, Outcome};
 
 /// What an engine is built from.
@@ -76,6 +100,8 @@ pub struct Parts {
     pub sealer: Sealer,
     /// Base of absolute URLs.
     pub public_url: String,
+    /// An endpoint without a success for this long is disabled.
+    pub disable_after: Duration,
     /// Told the size of every committed batch.
     pub observe_batch: Box<dyn Fn(usize) + Send + Sync>,
 }
@@ -87,10 +113,12 @@ pub struct Engine {
     writer: Writer<Operation>,
     catalog: Catalog,
     /// Hints for the loops of this process.
-    pub bells: Bells,
+    pub bells: Arc<Bells>,
     /// Unique to this boot.
     node: Key,
     node_name: String,
+    /// Shards that this node claims from no more and has still to give up.
+    leaving: Mutex<Vec<i64>>,
 }
 
 impl Engine {
@@ -102,21 +130,31 @@ impl Engine {
             formats: parts.formats,
             public_url: parts.public_url,
             receivers: receivers::ReceiverCache::default(),
+            has_news: AtomicBool::new(false),
+            disable_after_millis: i64::try_from(parts.disable_after.as_millis())
+                .unwrap_or(i64::MAX),
         });
+        let bells = Arc::new(Bells::default());
         let shared = Arc::clone(&core);
         let executor =
             Arc::new(move |transaction: &mut Transaction<'_>, operations: &[&Operation], run| {
                 execute::execute(&shared, transaction, operations, run)
             });
-        let writer = Writer::start(parts.store.location(), executor, parts.observe_batch)?;
+        let (told, rung, observe) = (Arc::clone(&core), Arc::clone(&bells), parts.observe_batch);
+        let observe_batch = move |operations| {
+            observe(operations);
+            Engine::tell_news(&told, &rung);
+        };
+        let writer = Writer::start(parts.store.location(), executor, observe_batch)?;
         let mut engine = Engine {
             core,
             store: parts.store,
             writer,
             catalog: parts.catalog,
-            bells: Bells::default(),
+            bells,
             node: 0,
             node_name: format!("node-{}", crate::ids::new_id().simple()),
+            leaving: Mutex::default(),
         };
         engine.agree_on_master_key().await?;
         engine.node = engine.custom(Vec::new(), |transaction, _, _| Ok(transaction.key()?)).await?;
@@ -272,10 +310,7 @@ impl Engine {
     }
 
     /// Takes due deliveries for this node.
-    pub async fn claim_deliveries(
-        &self,
-        lanes: Vec<(i64, usize)>,
-    ) -> EngineResult<Vec<OwedDelivery>> {
+    pub async fn claim_deliveries(&self, lanes: Vec<LaneWish>) -> EngineResult<Vec<OwedDelivery>> {
         let claim = ClaimDeliveries { node: self.node, lanes };
         match self.writer.execute(Operation::ClaimDeliveries(claim)).await? {
             Outcome::ClaimDeliveries(owed) => Ok(owed),
@@ -283,10 +318,13 @@ impl Engine {
         }
     }
 
-    /// Records what an attempt came to; false when the lease was lost meanwhile.
-    pub async fn record(&self, record: Record) -> EngineResult<bool> {
-        match self.writer.execute(Operation::Record(record)).await? {
-            Outcome::Record(held) => Ok(held),
+    /// Records what an attempt came to.
+    pub async fn record(&self, record: Record) -> EngineResult<Recorded> {
+        match self.writer.execute(Operation::Record(Box::new(record))).await? {
+            Outcome::Record(recorded) => {
+                self.bells.ring_lanes(&recorded.lanes);
+                Ok(recorded)
+            }
             _ => Err(confused()),
         }
     }
@@ -339,12 +377,38 @@ impl Engine {
     /// Deliveries that this node has leased, as the database has them.
     pub async fn own_deliveries(&self) -> EngineResult<Vec<Key>> {
         let node = self.node;
-        Ok(self.store.read(move |connection| deliveries::leased_by(connection, node)).await?)
+        Ok(self.store.read(move |connection| delivery_rows::leased_by(connection, node)).await?)
+    }
+
+    /// How many deliveries of each lane other nodes that are alive are just sending.
+    pub async fn sent_elsewhere(&self) -> EngineResult<HashMap<i64, usize>> {
+        let (node, now) = (self.node, self.now());
+        let rows = self
+            .store
+            .read(move |connection| {
+                let now = connection.database_now()?.unwrap_or(now.0);
+                delivery_rows::leased_elsewhere(connection, node, now)
+            })
+            .await?;
+        let counted = |row: delivery_rows::LeasedRow| {
+            (row.lane, usize::try_from(row.count).unwrap_or_default())
+        };
+        Ok(rows.into_iter().map(counted).collect())
+    }
+
+    /// Lanes in trouble, as the last owner left them.
+    pub async fn troubled_lanes(&self) -> EngineResult<Vec<LaneTrouble>> {
+        Ok(self.store.read(lanes::troubled).await?)
+    }
+
+    /// Lanes with deliveries that have just come to an ordered endpoint, found by looking.
+    pub async fn fresh_lanes(&self) -> EngineResult<Vec<i64>> {
+        Ok(self.store.read(delivery_rows::fresh_lanes).await?)
     }
 
     /// Lanes with waiting deliveries and when their first is due, found by looking.
     pub async fn waiting_lanes(&self) -> EngineResult<Vec<(i64, Timestamp)>> {
-        let rows = self.store.read(deliveries::lanes).await?;
+        let rows = self.store.read(delivery_rows::lanes).await?;
         Ok(rows.into_iter().map(|row| (row.lane, Timestamp(row.due_at))).collect())
     }
 
@@ -353,9 +417,9 @@ impl Engine {
         Ok(self.store.read(jobs::depths).await?)
     }
 
-    /// Owed deliveries and when the oldest was due, for metrics.
-    pub async fn delivery_depth(&self) -> EngineResult<(i64, Option<i64>)> {
-        Ok(self.store.read(deliveries::depth).await?)
+    /// What is owed, in numbers, for metrics.
+    pub async fn delivery_depth(&self) -> EngineResult<DeliveryDepth> {
+        Ok(self.store.read(delivery_rows::depth).await?)
     }
 }
 

@@ -16,6 +16,7 @@ use super::stored::StoredJob;
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, JobState, Submission};
 use crate::store::deliveries::ClosedAttempt;
+use crate::store::lanes::LaneTrouble;
 use crate::store::{Operation as StoreOperation, Transaction};
 
 /// One write.
@@ -29,7 +30,7 @@ pub enum Operation {
     /// A node takes due deliveries.
     ClaimDeliveries(ClaimDeliveries),
     /// What an attempt came to.
-    Record(Record),
+    Record(Box<Record>),
     /// Anything rarer: administration, sweeps.
     Custom(Custom),
 }
@@ -44,8 +45,8 @@ pub enum Outcome {
     Apply(Box<EngineResult<Applied>>),
     /// See `Operation::ClaimDeliveries`.
     ClaimDeliveries(Vec<OwedDelivery>),
-    /// See `Operation::Record`: whether the lease still held.
-    Record(bool),
+    /// See `Operation::Record`.
+    Record(Recorded),
     /// See `Operation::Custom`.
     Custom(EngineResult<Box<dyn Any + Send>>),
 }
@@ -190,8 +191,19 @@ pub struct Applied {
 pub struct ClaimDeliveries {
     /// Who.
     pub node: Key,
-    /// Lanes with the free slots of each.
-    pub lanes: Vec<(i64, usize)>,
+    /// Lanes that may have something due.
+    pub lanes: Vec<LaneWish>,
+}
+
+/// What a sender wants of one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneWish {
+    /// Which.
+    pub lane: i64,
+    /// Deliveries at most.
+    pub room: usize,
+    /// Whether the lane may be of an ordered endpoint.
+    pub may_be_ordered: bool,
 }
 
 /// A delivery with its lease and everything to send it.
@@ -208,6 +220,10 @@ pub struct OwedDelivery {
     pub event_id: Uuid,
     /// Dotted name.
     pub event_type: String,
+    /// Why it is owed: see `store::deliveries::manner`.
+    pub manner: i64,
+    /// Of the secrets that sign it.
+    pub secrets_version: i64,
     /// About what.
     pub subject: Key,
     /// Lease.
@@ -246,16 +262,39 @@ pub enum Next {
         status: i64,
         /// Stable code.
         reason: String,
-        /// Whether the receiver wants nothing more: for a callback, that ends the rest of its
-        /// job's deliveries.
-        receiver_gone: bool,
+    },
+    /// It is kept for when its endpoint is enabled again.
+    Hold {
+        /// Stable code of the failure.
+        failure: String,
     },
 }
 
+/// What an attempt says of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It failed.
+    Failing,
+    /// It works.
+    Well,
+}
+
+/// What an attempt means for the others on its lane.
+#[derive(Clone, Debug)]
+pub enum LaneChange {
+    /// Nothing may be tried for a while.
+    Close(LaneTrouble),
+    /// It works again.
+    Open(i64),
+}
+
 /// See `Operation::Record`.
+#[derive(Clone, Debug)]
 pub struct Record {
     /// Delivery.
     pub delivery: Key,
+    /// To whom.
+    pub receiver: Key,
     /// About what.
     pub subject: Key,
     /// Lease.
@@ -264,6 +303,23 @@ pub struct Record {
     pub closed: ClosedAttempt,
     /// What follows.
     pub next: Next,
+    /// Whether a callback wants nothing more: that ends the rest of its job's deliveries.
+    pub receiver_gone: bool,
+    /// Why the endpoint is disabled by this attempt, if it is.
+    pub disable: Option<&'static str>,
+    /// What it says of the endpoint, unless that is known.
+    pub health: Option<Health>,
+    /// What it means for its lane, if anything changes.
+    pub lane: Option<LaneChange>,
+}
+
+/// What came of a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Whether the lease still held. If not, nothing was written.
+    pub held: bool,
+    /// Lanes that have something to send now.
+    pub lanes: Vec<i64>,
 }
 
 /// Runs inside the writer; must refuse before it writes, since refusals are not undone.
@@ -306,11 +362,14 @@ impl StoreOperation for Operation {
             Operation::Claim(_) => add(subject("claim", 0)),
             Operation::Apply(apply) => add(subject("job", apply.job)),
             Operation::ClaimDeliveries(claim) => {
-                claim.lanes.iter().for_each(|(lane, _)| add(subject("lane", lane)));
+                claim.lanes.iter().for_each(|wish| add(subject("lane", wish.lane)));
             }
             Operation::Record(record) => {
                 add(subject("delivery", record.delivery));
-                if let Next::End { receiver_gone: true, .. } = record.next {
+                if record.disable.is_some() {
+                    add(subject("endpoint", record.receiver));
+                }
+                if record.receiver_gone {
                     add(subject("deliveries of", record.subject));
                 }
             }
@@ -323,7 +382,7 @@ impl StoreOperation for Operation {
             Operation::Submit(submit) => submit.drafts.len().max(1),
             Operation::Claim(claim) => claim.limit.max(1),
             Operation::Apply(apply) => 1 + apply.outputs.len(),
-            Operation::ClaimDeliveries(claim) => claim.lanes.iter().map(|(_, room)| room).sum(),
+            Operation::ClaimDeliveries(claim) => claim.lanes.iter().map(|wish| wish.room).sum(),
             Operation::Record(_) => 1,
             Operation::Custom(_) => 4,
         }

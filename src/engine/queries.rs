@@ -14,9 +14,8 @@ use super::stored::{StoredJob, json_null, read_id, read_json};
 use super::view;
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::Status;
-use crate::store::deliveries::{DeliveryRow, status};
 use crate::store::lists::JobQuery;
-use crate::store::{deliveries, events, files, groups, jobs, lists};
+use crate::store::{events, files, groups, jobs, lists};
 
 /// An event as the API shows it.
 #[derive(Serialize)]
@@ -38,113 +37,6 @@ pub struct EventView {
     /// What the type carries.
     pub data: Box<RawValue>,
 }
-
-/// A delivery as the API shows it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeliveryView {
-    /// Id.
-    pub id: Uuid,
-    /// The header over all tries.
-    pub webhook_id: Uuid,
-    /// Dotted name.
-    pub event_type: String,
-    /// The event's number.
-    pub sequence: i64,
-    /// About which job.
-    pub job_id: Option<Uuid>,
-    /// About which group.
-    pub group_id: Option<Uuid>,
-    /// To whom, masked.
-    pub receiver: Box<RawValue>,
-    /// pending, sending, delivered, exhausted, refused, cancelled.
-    pub status: &'static str,
-    /// Made so far.
-    pub attempts: i64,
-    /// When the next is due.
-    pub next_attempt_at: Option<Timestamp>,
-    /// Why it ended, unless delivered.
-    pub reason: Option<String>,
-    /// When it was owed.
-    pub date_created: Timestamp,
-    /// When it ended.
-    pub date_completed: Option<Timestamp>,
-    /// Every try, in the detail only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attempt_log: Option<Vec<AttemptView>>,
-    /// Key.
-    #[serde(skip)]
-    pub key: Key,
-}
-
-/// An attempt as the API shows it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AttemptView {
-    /// 1, 2, 3 …
-    pub number: i64,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// When it ended.
-    pub finished_at: Option<Timestamp>,
-    /// started, delivered, failed, refused, unknown.
-    pub outcome: String,
-    /// How long.
-    pub duration_ms: Option<i64>,
-    /// HTTP status.
-    pub response_status: Option<i64>,
-    /// Pairs.
-    pub response_headers: Option<Box<RawValue>>,
-    /// The first bytes.
-    pub response_body: Option<String>,
-    /// Stable code.
-    pub error_code: Option<String>,
-    /// For people.
-    pub error_detail: Option<String>,
-    /// Connected to.
-    pub address: Option<String>,
-    /// Milliseconds.
-    pub timings: Option<Box<RawValue>>,
-}
-
-/// The statuses a delivery is shown with.
-pub const DELIVERY_STATUSES: [&str; 6] =
-    ["pending", "sending", "delivered", "exhausted", "refused", "cancelled"];
-
-fn delivery_status(row: &DeliveryRow) -> &'static str {
-    match (row.status, row.phase) {
-        (status::LIVE, Some(1)) => "sending",
-        (status::LIVE, _) => "pending",
-        (status::DELIVERED, _) => "delivered",
-        (status::EXHAUSTED, _) => "exhausted",
-        (status::REFUSED, _) => "refused",
-        _ => "cancelled",
-    }
-}
-
-fn delivery_view(row: DeliveryRow) -> EngineResult<DeliveryView> {
-    let optional = |id: &Option<Vec<u8>>| id.as_deref().map(read_id).transpose();
-    Ok(DeliveryView {
-        id: read_id(&row.public_id)?,
-        webhook_id: read_id(&row.event_id)?,
-        job_id: optional(&row.job_id)?,
-        group_id: optional(&row.group_id)?,
-        receiver: read_json("a receiver", &row.receiver)?,
-        status: delivery_status(&row),
-        event_type: row.event_type,
-        sequence: row.sequence,
-        attempts: row.attempts,
-        next_attempt_at: row.due_at.map(Timestamp),
-        reason: row.reason,
-        date_created: Timestamp(row.created_at),
-        date_completed: row.completed_at.map(Timestamp),
-        attempt_log: None,
-        key: row.id,
-    })
-}
-
-/// Deliveries that one page of a filtered list looks at.
-const DELIVERY_SCAN: i64 = 1_000;
 
 /// Jobs that a group's answer lists at most.
 const GROUP_JOBS: i64 = 1_000;
@@ -272,87 +164,6 @@ impl Engine {
             })
             .await?;
         Ok(found)
-    }
-
-    /// Deliveries of the caller, newest first: about a job, in some statuses, older than a key.
-    pub async fn list_deliveries(
-        &self,
-        caller: &Caller,
-        job: Option<Uuid>,
-        statuses: &[String],
-        before: Key,
-        limit: usize,
-    ) -> EngineResult<(Vec<DeliveryView>, Option<Key>)> {
-        let application = caller.application;
-        let subject = match job {
-            // A job in the trash still has its deliveries.
-            Some(id) => {
-                let row = self.store.read(move |connection| jobs::find(connection, id)).await?;
-                let own = row.filter(|row| row.application_id == application);
-                Some(own.ok_or_else(|| EngineError::not_found("job", id))?.id)
-            }
-            None => None,
-        };
-        let rows = self
-            .store
-            .read(move |connection| match subject {
-                Some(subject) => deliveries::of_subject(connection, subject, before, DELIVERY_SCAN),
-                None => deliveries::of_application(connection, application, before, DELIVERY_SCAN),
-            })
-            .await?;
-        let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= DELIVERY_SCAN;
-        let mut next = rows.last().map(|row| row.id).filter(|_| full);
-        let mut found = Vec::new();
-        for row in rows {
-            if !statuses.is_empty() && !statuses.iter().any(|name| name == delivery_status(&row)) {
-                continue;
-            }
-            if found.len() == limit {
-                next = found.last().map(|view: &DeliveryView| view.key);
-                break;
-            }
-            found.push(delivery_view(row)?);
-        }
-        Ok((found, next))
-    }
-
-    /// One delivery of the caller with its attempts.
-    pub async fn find_delivery(&self, caller: &Caller, id: Uuid) -> EngineResult<DeliveryView> {
-        let application = caller.application;
-        let found = self
-            .store
-            .read(move |connection| {
-                let Some(row) = deliveries::find(connection, id)? else { return Ok(None) };
-                let attempts = deliveries::attempts(connection, row.id)?;
-                Ok(Some((row, attempts)))
-            })
-            .await?;
-        let (row, attempts) = found
-            .filter(|(row, _)| row.application_id == application)
-            .ok_or_else(|| EngineError::not_found("delivery", id))?;
-        let raw = |text: Option<String>| {
-            text.map(|text| read_json::<Box<RawValue>>("an attempt", &text)).transpose()
-        };
-        let mut log = Vec::with_capacity(attempts.len());
-        for attempt in attempts {
-            log.push(AttemptView {
-                number: attempt.number,
-                started_at: Timestamp(attempt.started_at),
-                finished_at: attempt.finished_at.map(Timestamp),
-                outcome: attempt.outcome,
-                duration_ms: attempt.duration_ms,
-                response_status: attempt.response_status,
-                response_headers: raw(attempt.response_headers)?,
-                response_body: attempt.response_body,
-                error_code: attempt.error_code,
-                error_detail: attempt.error_detail,
-                address: attempt.address,
-                timings: raw(attempt.timings)?,
-            });
-        }
-        let mut view = delivery_view(row)?;
-        view.attempt_log = Some(log);
-        Ok(view)
     }
 
     /// The caller's file at a path.

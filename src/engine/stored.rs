@@ -91,7 +91,7 @@ impl StoredJob {
             queue: self.submission.queue.clone(),
             priority: self.submission.priority,
             phase: if state.run_at <= now { phase::READY } else { phase::WAITING },
-            ready_sequence: self.key,
+            ready_sequence: queue_place(now, self.key),
             run_at: state.run_at.0,
             expires_at: state.expires_at.map(|time| time.0),
             status: state.status.number(),
@@ -173,6 +173,14 @@ impl StoredJob {
             deleted_at: state.deleted_at.map(|time| time.0),
         })
     }
+}
+
+/// A place in a queue: by the millisecond, then by a key. Keys alone tell no order between writers,
+/// each of which draws its own block of them.
+pub fn queue_place(now: Timestamp, key: Key) -> i64 {
+    const KEY_BITS: u32 = 20;
+    let millis = now.0 / 1_000;
+    (millis << KEY_BITS) | (key & ((1 << KEY_BITS) - 1))
 }
 
 /// Nothing, as JSON.

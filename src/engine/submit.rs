@@ -52,7 +52,7 @@ pub(super) fn submit(
     }
     jobs::insert(transaction, rows.jobs.iter())?;
     jobs::insert_live(transaction, rows.live.iter())?;
-    ledger.write(transaction)?;
+    ledger.write(transaction, core)?;
     files::insert_job_files(transaction, &rows.files)?;
     files::insert_sealed(transaction, &rows.sealed)
 }
@@ -247,6 +247,7 @@ fn gather(
             sequence: 1,
             event_id: draft.event_id,
             event_type: EventType::JobCreated,
+            job_type: Some(&job.submission.job_type),
             at: submit.now,
             data: draft.json.clone(),
             receiver: draft.receiver.as_ref(),

@@ -16,26 +16,25 @@ pub struct Example {
     pub event: &'static str,
     /// What type of job it is about; none for events of other subjects.
     pub job_type: Option<&'static str>,
-    /// What its file is called.
+    /// What its file is called, `.json` included.
     pub name: &'static str,
     /// The text of the file: the body, laid out for people.
     pub body: &'static str,
 }
 
-impl Example {
-    /// The body as an event of its own: with an id and a time of its own, all else as it is.
-    pub fn fresh(&self, id: Uuid, timestamp: &str) -> String {
-        let Some(mut members) = Members::read(self.body) else {
-            return self.body.to_owned();
-        };
-        let id = id.to_string();
-        for (name, value) in [("id", id.as_str()), ("timestamp", timestamp)] {
-            if let Some(member) = members.get_mut(name) {
-                *member = Cow::Owned(Text(value).to_string());
-            }
+/// The body of an example as an event of its own: with an id and a time of its own, all else as it
+/// is.
+pub fn fresh(body: &str, id: Uuid, timestamp: &str) -> String {
+    let Some(mut members) = Members::read(body) else {
+        return body.to_owned();
+    };
+    let id = id.to_string();
+    for (name, value) in [("id", id.as_str()), ("timestamp", timestamp)] {
+        if let Some(member) = members.get_mut(name) {
+            *member = Cow::Owned(Text(value).to_string());
         }
-        members.write()
     }
+    members.write()
 }
 
 /// All of them: by job type, events in the order of a job's life, then those of other subjects.
@@ -126,7 +125,24 @@ const ALL: &[Example] = &[
     job!("failed", "noop"),
     job!("trashed", "noop"),
     job!("restored", "noop"),
+    job!("created", "webhook.replay"),
+    job!("started", "webhook.replay"),
+    job!("progressed", "webhook.replay"),
+    job!("retried", "webhook.replay"),
+    job!("released", "webhook.replay"),
+    job!("rescued", "webhook.replay"),
+    job!("stopping", "webhook.replay"),
+    job!("stopped", "webhook.replay"),
+    job!("succeeded", "webhook.replay"),
+    job!("failed", "webhook.replay"),
+    job!("trashed", "webhook.replay"),
+    job!("restored", "webhook.replay"),
     other!("group.completed"),
+    other!("endpoint.disabled"),
+    other!("endpoint.enabled"),
+    other!("endpoint.pinged"),
+    other!("file.created"),
+    other!("file.deleted"),
 ];
 
 #[cfg(test)]
@@ -179,7 +195,7 @@ mod tests {
     fn a_fresh_one_differs_in_id_and_time_only() {
         let example = find("job.succeeded", None).unwrap();
         let id = crate::ids::new_id();
-        let fresh = example.fresh(id, "2027-01-01T00:00:00.000Z");
+        let fresh = fresh(example.body, id, "2027-01-01T00:00:00.000Z");
         let mut fresh: Value = serde_json::from_str(&fresh).unwrap();
         let original: Value = serde_json::from_str(example.body).unwrap();
         assert_eq!(fresh["id"], id.to_string());

@@ -9,6 +9,7 @@ pub mod context;
 pub mod destination;
 pub mod members;
 pub mod noop;
+pub mod replay;
 pub mod runner;
 pub mod work;
 
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Arc<dyn Handler>> {
         Arc::new(archive::CreateArchive),
         Arc::new(archive::ExtractArchive),
         Arc::new(import::ImportFile),
+        Arc::new(replay::ReplayWebhooks),
     ]
 }
 

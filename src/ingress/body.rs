@@ -7,9 +7,22 @@ use futures_util::StreamExt;
 
 use super::problem::{Code, Problem};
 
+const JSON: &str = "application/json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
 /// The body of a request for JSON: of that type, if of any, and within the cap.
 pub async fn json(request: &HttpRequest, payload: Payload, cap: usize) -> Result<Bytes, Problem> {
-    check_type(request.headers())?;
+    check_type(request.headers(), &[JSON])?;
+    whole(request, payload, cap).await
+}
+
+/// The body of a request that changes a part: JSON, called so or a merge patch.
+pub async fn merge_patch(
+    request: &HttpRequest,
+    payload: Payload,
+    cap: usize,
+) -> Result<Bytes, Problem> {
+    check_type(request.headers(), &[MERGE_PATCH, JSON])?;
     whole(request, payload, cap).await
 }
 
@@ -46,15 +59,15 @@ pub fn too_large(cap: u64) -> Problem {
     Problem::new(Code::PayloadTooLarge, format!("the body is larger than {cap} bytes"))
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_type(headers: &HeaderMap, taken: &[&str]) -> Result<(), Problem> {
     let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let given = String::from_utf8_lossy(given.as_bytes());
     let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    if taken.iter().any(|media_type| essence.eq_ignore_ascii_case(media_type)) {
         return Ok(());
     }
     let shown: String = essence.chars().take(64).filter(|c| !c.is_control()).collect();
-    let detail = format!("Content-Type is `{shown}`; send application/json");
+    let detail = format!("Content-Type is `{shown}`; send {}", taken.join(" or "));
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
@@ -65,20 +78,21 @@ mod tests {
 
     use super::*;
 
-    fn code(content_type: &str) -> Option<Code> {
+    fn code(content_type: &str, taken: &[&str]) -> Option<Code> {
         let request = TestRequest::default().insert_header((CONTENT_TYPE, content_type));
-        check_type(request.to_http_request().headers()).err().map(|problem| problem.code)
+        check_type(request.to_http_request().headers(), taken).err().map(|problem| problem.code)
     }
 
     #[test]
     fn json_is_taken_with_any_parameters() {
         for fine in ["application/json", "Application/JSON ; charset=utf-8"] {
-            assert_eq!(code(fine), None, "{fine}");
+            assert_eq!(code(fine, &[JSON]), None, "{fine}");
         }
         for other in ["text/plain", "application/jsonp", "application/merge-patch+json", ""] {
-            assert_eq!(code(other), Some(Code::UnsupportedMediaType), "{other}");
+            assert_eq!(code(other, &[JSON]), Some(Code::UnsupportedMediaType), "{other}");
         }
-        assert!(check_type(TestRequest::default().to_http_request().headers()).is_ok());
+        assert_eq!(code("application/merge-patch+json", &[MERGE_PATCH, JSON]), None);
+        assert!(check_type(TestRequest::default().to_http_request().headers(), &[]).is_ok());
     }
 
     #[actix_web::test]

@@ -29,6 +29,13 @@ impl From<EngineError> for Problem {
             EngineError::IdempotencyGone => Code::IdempotencyGone,
             EngineError::Invalid(_) => Code::InvalidRequest,
             EngineError::DeliveryLive(_) => Code::DeliveryLive,
+            EngineError::TooManyEndpoints(_) => Code::EndpointLimit,
+            EngineError::TooManySecrets(_) => Code::SecretLimit,
+            EngineError::LastSecret(_) => Code::LastSecret,
+            EngineError::NoPublicKey(_) => Code::NoPublicKey,
+            EngineError::ReceiverDeleted(_) => Code::EndpointDeleted,
+            EngineError::NotBlocking(_) => Code::NotBlocking,
+            EngineError::BeyondFeed { .. } => Code::InvalidRequest,
             EngineError::Store(_)
             | EngineError::Refused(Refusal::LeaseLost { .. } | Refusal::NotDue) => Code::Internal,
         };

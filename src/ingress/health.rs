@@ -16,7 +16,7 @@ use super::state::State;
 use super::{answer, openapi};
 use crate::engine::EngineResult;
 use crate::ids::Timestamp;
-use crate::telemetry::QueueDepth;
+use crate::telemetry::{OwedDepth, QueueDepth};
 
 /// Depths are read from the database so often at most, however often metrics are asked for.
 const SCRAPE_PERIOD: Duration = Duration::from_secs(1);
@@ -79,7 +79,7 @@ pub async fn metrics(state: Data<State>) -> HttpResponse {
 
 async fn refresh(state: &State) -> EngineResult<()> {
     let rows = state.engine.queue_depths().await?;
-    let (owed, oldest_due) = state.engine.delivery_depth().await?;
+    let owed = state.engine.delivery_depth().await?;
     let now = state.engine.now();
     let age = |micros: i64| now.millis_since(Timestamp(micros)).max(0) as f64 / 1_000.0;
     let phase = |number| match number {
@@ -96,7 +96,16 @@ async fn refresh(state: &State) -> EngineResult<()> {
             oldest_seconds: age(row.oldest),
         })
         .collect();
-    state.metrics.set_depths(&depths, owed, oldest_due.map_or(0.0, age));
+    state.metrics.set_depths(
+        &depths,
+        OwedDepth {
+            owed: owed.owed,
+            held: owed.held,
+            oldest_seconds: owed.oldest.map_or(0.0, age),
+            closed_lanes: owed.closed_lanes,
+            disabled_endpoints: owed.disabled_endpoints,
+        },
+    );
     Ok(())
 }
 

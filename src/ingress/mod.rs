@@ -15,11 +15,12 @@ mod percent;
 pub mod problem;
 mod readiness;
 mod state;
+mod streams;
 pub mod v1;
 
 use std::future::ready;
 
-use actix_web::web::{self, delete, get, head, post, put};
+use actix_web::web::{self, delete, get, head, patch, post, put};
 use actix_web::{HttpRequest, HttpResponse, Resource};
 
 pub use observe::{observe, request_id};
@@ -27,7 +28,8 @@ pub use readiness::Readiness;
 pub use state::{Settings, State};
 
 use problem::{Code, Problem};
-use v1::{batch, deliveries, events, files, groups, jobs};
+use v1::endpoints::{self, control, replay, secrets};
+use v1::{batch, deliveries, events, feed, files, groups, jobs};
 
 /// All routes. [`observe()`] goes around them, and [`State`] into the application's data.
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -59,11 +61,22 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .route(delete().to(files::remove)),
         )
         .service(resource("/v1/deliveries", "GET").route(get().to(deliveries::list)))
+        .service(
+            resource("/v1/deliveries/redeliver", "POST")
+                .route(post().to(deliveries::bulk::redeliver)),
+        )
         .service(resource("/v1/deliveries/{deliveryId}", "GET").route(get().to(deliveries::read)))
         .service(
             resource("/v1/deliveries/{deliveryId}/redeliver", "POST")
                 .route(post().to(deliveries::redeliver)),
         )
+        .service(
+            resource("/v1/deliveries/{deliveryId}/skip", "POST").route(post().to(deliveries::skip)),
+        )
+        .configure(endpoint_routes)
+        .service(resource("/v1/events", "GET").route(get().to(feed::list)))
+        .service(resource("/v1/events/stream", "GET").route(get().to(feed::stream)))
+        .service(resource("/v1/events/trigger", "POST").route(post().to(feed::trigger)))
         .service(
             resource("/healthz", "GET, HEAD")
                 .route(get().to(health::alive))
@@ -82,6 +95,54 @@ pub fn configure(config: &mut web::ServiceConfig) {
         .service(resource("/openapi.json", "GET").route(get().to(health::document)))
         .service(resource("/docs", "GET").route(get().to(health::docs)))
         .default_service(web::to(unmatched));
+}
+
+fn endpoint_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            resource("/v1/endpoints", "GET, POST")
+                .route(get().to(endpoints::list))
+                .route(post().to(endpoints::create)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}", "GET, PATCH, DELETE")
+                .route(get().to(endpoints::read))
+                .route(patch().to(endpoints::change))
+                .route(delete().to(endpoints::remove)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}/secrets", "GET, POST")
+                .route(get().to(secrets::list))
+                .route(post().to(secrets::add)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}/secrets/rotate", "POST")
+                .route(post().to(secrets::rotate)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}/secrets/{secretId}", "DELETE")
+                .route(delete().to(secrets::revoke)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}/public-key", "GET")
+                .route(get().to(secrets::public)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}/ping", "POST").route(post().to(control::ping)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}/disable", "POST")
+                .route(post().to(control::disable)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}/enable", "POST").route(post().to(control::enable)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}/stats", "GET").route(get().to(control::stats)),
+        )
+        .service(
+            resource("/v1/endpoints/{endpointId}/replay", "POST").route(post().to(replay::replay)),
+        );
 }
 
 /// A path that answers other methods than `allowed` with a 405.

@@ -87,6 +87,18 @@ codes! {
     GroupSealed = "group_sealed", CONFLICT, "Group sealed";
     /// A delivery that is still tried cannot be sent again.
     DeliveryLive = "delivery_live", CONFLICT, "Delivery is live";
+    /// An application has as many endpoints as it may.
+    EndpointLimit = "endpoint_limit", CONFLICT, "Too many endpoints";
+    /// An endpoint has as many active secrets as it may.
+    SecretLimit = "secret_limit", CONFLICT, "Too many secrets";
+    /// Nothing would sign any more.
+    LastSecret = "last_secret", CONFLICT, "Last secret";
+    /// The endpoint is not signed for with a key pair.
+    NoPublicKey = "no_public_key", CONFLICT, "No public key";
+    /// There is nobody to send the delivery to any more.
+    EndpointDeleted = "endpoint_deleted", CONFLICT, "Endpoint deleted";
+    /// Only a delivery that holds up its endpoint can be skipped.
+    NotBlocking = "not_blocking", CONFLICT, "Delivery holds up nothing";
     /// The first request with this key has not ended yet.
     IdempotencyInFlight = "idempotency_in_flight", CONFLICT, "Idempotency key in flight";
     /// What this key made has been purged since.
@@ -101,6 +113,8 @@ codes! {
     IdempotencyMismatch = "idempotency_mismatch", UNPROCESSABLE_ENTITY, "Idempotency key used before";
     /// The callback's address or headers may not be used; the extension `reason` says why.
     CallbackRefused = "callback_refused", UNPROCESSABLE_ENTITY, "Callback refused";
+    /// The endpoint's address or headers may not be used; the extension `reason` says why.
+    EndpointRefused = "endpoint_refused", UNPROCESSABLE_ENTITY, "Endpoint refused";
     /// An import's address or headers may not be used; the extension `reason` says why.
     SourceRefused = "source_refused", UNPROCESSABLE_ENTITY, "Source refused";
     /// The application's requests come too fast.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actix_web::http::header::HeaderMap;
 use actix_web::{HttpMessage, HttpRequest};
 
 use super::auth::Authenticator;
@@ -9,7 +10,8 @@ use super::health::Scrape;
 use super::limits::{Limits, Standing};
 use super::problem::{Code, Problem};
 use super::readiness::Readiness;
-use super::v1::callback::VettedOrigins;
+use super::streams::Streams;
+use super::v1::receiver::VettedOrigins;
 use crate::egress;
 use crate::engine::{Caller, Engine};
 use crate::files::Blobs;
@@ -64,6 +66,8 @@ pub struct State {
     pub limits: Limits,
     /// Which loops are alive.
     pub ready: Arc<Readiness>,
+    /// Who follows the feed.
+    pub streams: Arc<Streams>,
     pub(super) origins: VettedOrigins,
     pub(super) scrape: Scrape,
 }
@@ -94,6 +98,7 @@ impl State {
             auth: Authenticator::default(),
             limits,
             ready: Arc::default(),
+            streams: Arc::default(),
             origins: VettedOrigins::default(),
             scrape: Scrape::default(),
         }
@@ -113,10 +118,26 @@ impl State {
         if let Some(refused) = refused {
             return Err(refused);
         }
-        if !caller.may(scope) {
-            let detail = format!("this API key lacks the scope `{scope}`");
-            return Err(Problem::new(Code::ForbiddenScope, detail).with_extension("scope", scope));
-        }
+        allow(&caller, scope)?;
         Ok(caller)
     }
+
+    /// The same for an answer that goes on: what was admitted is judged anew, and counts once.
+    pub async fn admit_again(
+        &self,
+        headers: &HeaderMap,
+        scope: &'static str,
+    ) -> Result<Arc<Caller>, Problem> {
+        let caller = self.auth.caller(&self.engine, headers).await?;
+        allow(&caller, scope)?;
+        Ok(caller)
+    }
+}
+
+fn allow(caller: &Caller, scope: &'static str) -> Result<(), Problem> {
+    if caller.may(scope) {
+        return Ok(());
+    }
+    let detail = format!("this API key lacks the scope `{scope}`");
+    Err(Problem::new(Code::ForbiddenScope, detail).with_extension("scope", scope))
 }

@@ -60,11 +60,14 @@ pub enum EventType {
     /// A path was removed.
     #[serde(rename = "file.deleted")]
     FileDeleted,
+    /// A receiver was tested.
+    #[serde(rename = "endpoint.pinged")]
+    EndpointPinged,
 }
 
 impl EventType {
-    /// All types, in the order of the design.
-    pub const ALL: [EventType; 17] = [
+    /// All types. The feed stores a type as its place in here, so new ones come at the end.
+    pub const ALL: [EventType; 18] = [
         EventType::JobCreated,
         EventType::JobStarted,
         EventType::JobProgressed,
@@ -82,6 +85,7 @@ impl EventType {
         EventType::EndpointEnabled,
         EventType::FileCreated,
         EventType::FileDeleted,
+        EventType::EndpointPinged,
     ];
 
     /// The dotted name on the wire.
@@ -104,6 +108,7 @@ impl EventType {
             EventType::EndpointEnabled => "endpoint.enabled",
             EventType::FileCreated => "file.created",
             EventType::FileDeleted => "file.deleted",
+            EventType::EndpointPinged => "endpoint.pinged",
         }
     }
 
@@ -264,6 +269,11 @@ impl JobEvent {
 pub fn callback_default(event: EventType) -> bool {
     matches!(event, EventType::JobSucceeded | EventType::JobFailed | EventType::JobStopped)
         || event == EventType::GroupCompleted
+}
+
+/// The events an endpoint gets when it names none. A test goes to the endpoint it tests alone.
+pub fn endpoint_default(event: EventType) -> bool {
+    !matches!(event, EventType::JobProgressed | EventType::EndpointPinged)
 }
 
 /// Whether an event pattern (`job.failed`, `job.*`, `*`) names this event.

@@ -24,7 +24,7 @@ mod transition;
 
 pub use backoff::retry_delay_millis;
 pub use command::Command;
-pub use event::{EventType, JobEvent, callback_default, pattern_matches};
+pub use event::{EventType, JobEvent, callback_default, endpoint_default, pattern_matches};
 pub use group::{GroupState, GroupTally};
 pub use state::{Failure, JobResult, JobState, Status};
 pub use submission::{Source, Submission};

@@ -12,8 +12,12 @@ use crate::ids::Key;
 pub mod kind {
     /// Presented as a bearer token.
     pub const API_KEY: &str = "api_key";
-    /// Signs webhooks.
+    /// Signs webhooks to callbacks.
     pub const SIGNING_SECRET: &str = "signing_secret";
+    /// Signs webhooks to one endpoint.
+    pub const ENDPOINT_SECRET: &str = "endpoint_secret";
+    /// Signs webhooks to one endpoint, whose receiver knows the public half.
+    pub const ENDPOINT_KEY: &str = "endpoint_key";
 }
 
 /// An application.
@@ -219,4 +223,28 @@ pub fn touch_credentials(connection: &mut Connection, used: &[(Key, i64)]) -> St
         connection.execute(Statement::with(sql, cells))?;
     }
     Ok(())
+}
+
+/// A credential of one endpoint.
+pub fn insert_endpoint_credential(
+    connection: &mut Connection,
+    receiver: Key,
+    row: &CredentialRow,
+) -> StoreResult<()> {
+    insert_credential(connection, row)?;
+    let sql = "UPDATE credentials SET receiver_id = ? WHERE id = ?";
+    connection.execute(Statement::new(sql).bind(receiver).bind(row.id))?;
+    Ok(())
+}
+
+/// Credentials of an endpoint, newest first.
+pub fn endpoint_credentials(
+    connection: &mut Connection,
+    receiver: Key,
+) -> StoreResult<Vec<CredentialRow>> {
+    let sql = format!(
+        "SELECT {CREDENTIAL} FROM credentials WHERE receiver_id = ? \
+         ORDER BY created_at DESC, id DESC"
+    );
+    connection.load(Statement::new(sql).bind(receiver))
 }

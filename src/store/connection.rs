@@ -155,6 +155,22 @@ impl Connection {
         }
     }
 
+    /// Reads rows by pairs of keys. `sql` holds `@given`, a table `given` with columns `one` and
+    /// `two`; rows come in no promised order.
+    pub fn load_by_pairs<T: FromRow>(
+        &mut self,
+        sql: &str,
+        pairs: &[(i64, i64)],
+    ) -> StoreResult<Vec<T>> {
+        if pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Connection::Sqlite(connection) => sqlite::load_by_pairs(connection, sql, pairs),
+            Connection::Postgres(connection) => postgres::load_by_pairs(connection, sql, pairs),
+        }
+    }
+
     /// Inserts rows; how many were new.
     pub fn insert(&mut self, rows: &Rows, on_conflict: OnConflict) -> StoreResult<usize> {
         if rows.is_empty() {

@@ -1,7 +1,7 @@
 //! Appended facts, and their renderings for receivers.
 
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Binary, Text};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 
 use super::connection::Connection;
 use super::error::StoreResult;
@@ -95,6 +95,48 @@ pub fn of_subject(
     connection.load(Statement::new(sql).bind(subject).bind(after).bind(limit))
 }
 
+/// An event of the feed.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct FeedRow {
+    /// What it is about.
+    #[diesel(sql_type = BigInt)]
+    pub subject_id: i64,
+    /// 1, 2, 3 …
+    #[diesel(sql_type = BigInt)]
+    pub sequence: i64,
+    /// Id outside.
+    #[diesel(sql_type = Binary)]
+    pub public_id: Vec<u8>,
+    /// job, group …
+    #[diesel(sql_type = Text)]
+    pub subject_kind: String,
+    /// Id of the subject outside; null when that has been purged since.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub subject_public_id: Option<Vec<u8>>,
+    /// Dotted name.
+    #[diesel(sql_type = Text)]
+    pub event_type: String,
+    /// When.
+    #[diesel(sql_type = BigInt)]
+    pub at: i64,
+    /// JSON.
+    #[diesel(sql_type = Text)]
+    pub data: String,
+}
+
+/// Events by subject and number, in no promised order; those that have been purged are left out.
+pub fn load(connection: &mut Connection, wanted: &[(Key, i64)]) -> StoreResult<Vec<FeedRow>> {
+    connection.load_by_pairs(
+        "SELECT e.subject_id, e.sequence, e.public_id, e.subject_kind, \
+         COALESCE(j.public_id, g.public_id, f.public_id, r.public_id) AS subject_public_id, \
+         e.type AS event_type, e.at, e.data FROM @given \
+         JOIN events e ON e.subject_id = given.one AND e.sequence = given.two \
+         LEFT JOIN jobs j ON j.id = e.subject_id LEFT JOIN groups g ON g.id = e.subject_id \
+         LEFT JOIN files f ON f.id = e.subject_id LEFT JOIN receivers r ON r.id = e.subject_id",
+        wanted,
+    )
+}
+
 /// One rendering.
 #[derive(Debug, Clone)]
 pub struct NewBody {
@@ -128,4 +170,21 @@ pub fn insert_bodies(connection: &mut Connection, bodies: &[NewBody]) -> StoreRe
     }
     connection.insert(&rows, OnConflict::Fail)?;
     Ok(())
+}
+
+/// Whether an event has been rendered for a format.
+pub fn has_body(
+    connection: &mut Connection,
+    subject: Key,
+    sequence: i64,
+    format: &str,
+) -> StoreResult<bool> {
+    #[derive(QueryableByName)]
+    struct Found {
+        #[diesel(sql_type = BigInt)]
+        sequence: i64,
+    }
+    let sql = "SELECT sequence FROM bodies WHERE subject_id = ? AND sequence = ? AND format = ?";
+    let statement = Statement::new(sql).bind(subject).bind(sequence).bind(format);
+    Ok(connection.first::<Found>(statement)?.is_some_and(|found| found.sequence == sequence))
 }

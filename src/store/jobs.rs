@@ -686,3 +686,23 @@ pub fn depths(connection: &mut Connection) -> StoreResult<Vec<QueueDepth>> {
                FROM live_jobs GROUP BY queue, phase";
     connection.load(Statement::new(sql))
 }
+
+/// Types of jobs by key.
+pub fn types(
+    connection: &mut Connection,
+    keys: &[Key],
+) -> StoreResult<std::collections::HashMap<Key, String>> {
+    #[derive(QueryableByName)]
+    struct TypeRow {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Text)]
+        job_type: String,
+    }
+    let rows = connection.load_by_keys::<TypeRow>(
+        "SELECT id, type AS job_type FROM jobs WHERE id @key",
+        "",
+        keys.iter().map(|key| Cell::from(*key)).collect(),
+    )?;
+    Ok(rows.into_iter().map(|row| (row.id, row.job_type)).collect())
+}

@@ -12,12 +12,15 @@ mod statement;
 mod writer;
 
 pub mod applications;
+pub mod checkpoints;
 pub mod deliveries;
 pub mod events;
+pub mod feed;
 pub mod files;
 pub mod groups;
 pub mod idempotency;
 pub mod jobs;
+pub mod lanes;
 pub mod lists;
 pub mod nodes;
 pub mod receivers;

@@ -66,6 +66,20 @@ pub fn files_after(
     connection.load(Statement::new(sql).bind(after).bind(limit))
 }
 
+/// Deleted endpoints in the order of their keys behind one, to which nothing else has a delivery.
+pub fn endpoints_after(
+    connection: &mut Connection,
+    after: Key,
+    limit: i64,
+) -> StoreResult<Vec<Purgeable>> {
+    let sql = "SELECT id, public_id, application_id, \
+               CASE WHEN EXISTS (SELECT 1 FROM deliveries d WHERE d.endpoint_id = receivers.id \
+               AND d.subject_id <> receivers.id) \
+               THEN NULL ELSE deleted_at END AS completed_at, created_at \
+               FROM receivers WHERE deleted_at IS NOT NULL AND id > ? ORDER BY id LIMIT ?";
+    connection.load(Statement::new(sql).bind(after).bind(limit))
+}
+
 #[derive(QueryableByName)]
 struct KeyRow {
     #[diesel(sql_type = BigInt)]
@@ -114,15 +128,18 @@ pub fn purge(
         list(&keys)
     );
     connection.execute(Statement::new(attempts))?;
-    for table in ["bodies", "deliveries", "events", "sealed_values"] {
+    for table in ["bodies", "deliveries", "events", "sealed_values", "checkpoints"] {
         connection.delete_where(table, "subject_id", &keys)?;
     }
-    if kind == "job" {
-        connection.delete_where("job_files", "job_id", &keys)?;
-    }
+    match kind {
+        "job" => connection.delete_where("job_files", "job_id", &keys)?,
+        "endpoint" => connection.delete_where("credentials", "receiver_id", &keys)?,
+        _ => 0,
+    };
     let table = match kind {
         "job" => "jobs",
         "group" => "groups",
+        "endpoint" => "receivers",
         _ => "files",
     };
     connection.delete_where(table, "id", &keys)?;

@@ -5,6 +5,8 @@
 
 mod access;
 mod control;
+mod endpoints;
+mod feed;
 mod files;
 mod groups;
 mod lists;

@@ -9,7 +9,7 @@ use ringback::store::Statement;
 use serde_json::value::RawValue;
 
 use crate::support::database::{Database, on_both};
-use crate::support::node::{Node, callback, scripted_job};
+use crate::support::node::{Node, callback, of_job, scripted_job};
 use crate::support::receiver::Receiver;
 
 fn key(key: &str, hash: &str) -> Option<Idempotency> {
@@ -48,7 +48,7 @@ async fn a_job_goes_the_whole_way(database: Database) {
     assert_eq!(body["data"], shown, "the webhook carries what GET shows");
 
     let (deliveries, _) =
-        node.engine.list_deliveries(&caller, Some(job.id), &[], i64::MAX, 10).await.unwrap();
+        node.engine.list_deliveries(&caller, &of_job(job.id), i64::MAX, 10).await.unwrap();
     assert_eq!(deliveries.len(), 1);
     let detail = node.engine.find_delivery(&caller, deliveries[0].id).await.unwrap();
     assert_eq!((detail.status, detail.attempts), ("delivered", 1));

@@ -2,27 +2,33 @@
 //! about a job. Every one is made by running the system, and compared with its file on every run.
 //!
 //! To have a file written anew, empty it (the product embeds it, so it has to be there) and run
-//! `./test --test it fixtures`. A file that is not there yet is written too; it becomes part of
+//! `./test --test it fixtures` twice. A file that is not there yet is written too; it becomes part of
 //! the product by a line in `src/formats/examples.rs`.
 
 mod kinds;
 mod lives;
 mod normal;
+mod others;
 mod pace;
 mod text;
+mod triggered;
+mod world;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use kinds::{KINDS, Kind};
-use lives::Told;
 use ringback::formats::examples;
+use ringback::lifecycle::EventType;
+use world::Told;
 
 use crate::support::database::{Database, on_both};
 
 /// What is not about a job.
-const OTHERS: [&str; 1] = ["group.completed"];
+fn others() -> impl Iterator<Item = &'static str> {
+    [others::GROUP, others::ENDPOINT, others::FILE].into_iter().flatten().copied()
+}
 
 on_both!(async archive_create);
 async fn archive_create(database: Database) {
@@ -44,9 +50,28 @@ async fn noop(database: Database) {
     check_jobs(&database, "noop").await;
 }
 
+on_both!(async webhook_replay);
+async fn webhook_replay(database: Database) {
+    check_jobs(&database, "webhook.replay").await;
+}
+
 on_both!(async group);
 async fn group(database: Database) {
-    check(lives::group(&database).await, &["group.completed".to_owned()]);
+    check(others::group(&database).await, &names(others::GROUP));
+}
+
+on_both!(async endpoint);
+async fn endpoint(database: Database) {
+    check(others::endpoint(&database).await, &names(others::ENDPOINT));
+}
+
+on_both!(async file);
+async fn file(database: Database) {
+    check(others::file(&database).await, &names(others::FILE));
+}
+
+fn names(events: &[&str]) -> Vec<String> {
+    events.iter().map(|event| (*event).to_owned()).collect()
 }
 
 async fn check_jobs(database: &Database, name: &str) {
@@ -95,9 +120,8 @@ fn folder() -> PathBuf {
 
 #[test]
 fn the_folder_and_the_product_hold_what_the_stories_tell_and_nothing_else() {
-    let told: BTreeSet<String> =
-        KINDS.iter().flat_map(Kind::fixtures).chain(OTHERS.map(str::to_owned)).collect();
-    let told: BTreeSet<String> = told.into_iter().map(|name| format!("{name}.json")).collect();
+    let told = KINDS.iter().flat_map(Kind::fixtures).chain(others().map(str::to_owned));
+    let told: BTreeSet<String> = told.map(|name| format!("{name}.json")).collect();
     let files = std::fs::read_dir(folder()).expect("the folder").flatten();
     let names = files.map(|file| file.file_name().into_string().expect("a plain name"));
     let there: BTreeSet<String> = names.filter(|name| name.ends_with(".json")).collect();
@@ -105,4 +129,12 @@ fn the_folder_and_the_product_hold_what_the_stories_tell_and_nothing_else() {
     let embedded: BTreeSet<String> =
         examples::all().iter().map(|example| example.name.to_owned()).collect();
     assert_eq!(embedded, told);
+}
+
+/// Those of jobs are counted for each type of job in `kinds`.
+#[test]
+fn every_event_that_is_not_about_a_job_is_told() {
+    let events = EventType::ALL.map(EventType::as_str).into_iter();
+    let wanted: BTreeSet<&str> = events.filter(|event| !event.starts_with("job.")).collect();
+    assert_eq!(others().collect::<BTreeSet<_>>(), wanted);
 }

@@ -16,7 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 on_both!(the_server_keeps_to_its_document);
 fn the_server_keeps_to_its_document(database: Database) {
     let application = Application::create(&database, "first");
-    let server = Server::on(&database, &["--egress-allow", "127.0.0.0/8"]);
+    // Without a breaker, what is owed again ends again at once.
+    let settings = ["--egress-allow", "127.0.0.0/8", "--breaker-failures", "0"];
+    let server = Server::on(&database, &settings);
     let client = server.client_of(&application);
     let receiver = Receiver::start();
     receiver.on("/refused", [Reply::status(410)]);
@@ -56,16 +58,47 @@ fn the_server_keeps_to_its_document(database: Database) {
         let url = format!("/v1/files{}", path.replace(' ', "%20"));
         client.put(&url, "some bytes").expect(201).json()["id"].clone()
     });
-    let deliveries = eventually("deliveries have ended", PATIENCE, || {
+    let mut deliveries = eventually("deliveries have ended", PATIENCE, || {
         let page = client.get("/v1/deliveries").expect(200).json();
         let all = page["deliveries"].as_array().expect("a list");
         let ended = all.iter().filter(|one| !one["dateCompleted"].is_null());
         (ended.count() >= 3).then(|| all.iter().map(|one| one["id"].clone()).collect::<Vec<_>>())
     });
+    // One of each ordering and signature, and one to be deleted.
+    let endpoint = |path: &str, ordering: &str, signature: &str| {
+        let body = json!({
+            "url": receiver.url(path), "events": ["job.created"], "ordering": ordering,
+            "signature": signature, "retrySchedule": [],
+        });
+        client.post("/v1/endpoints", &body).expect(201).json()
+    };
+    let endpoints = [
+        endpoint("/endpoint", "none", "standard"),
+        endpoint("/endpoint", "per-job", "ed25519"),
+        endpoint("/endpoint", "strict", "hex"),
+        endpoint("/endpoint", "none", "standard"),
+    ];
+    // To be revoked, one after the other.
+    let secrets = [(); 8].map(|()| {
+        let id = endpoints[0]["id"].as_str().expect("an id");
+        client.post_empty(&format!("/v1/endpoints/{id}/secrets")).expect(201).json()
+    });
+    // Two that are held up, and not named to anybody who could change that.
+    receiver.on("/broken", [Reply::status(500)]);
+    let broken = [(); 2].map(|()| endpoint("/broken", "strict", "standard"));
+    submit(noop(0.0, "/hook"));
+    let blocking = broken.map(|endpoint| {
+        let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().expect("an id"));
+        eventually("the endpoint is held up", PATIENCE, || {
+            let shown = client.get(&path).expect(200).json();
+            shown["blockedBy"].as_str().map(|id| json!(id))
+        })
+    });
+    deliveries.splice(0..0, blocking);
     let ids = |things: &[Value]| things.iter().map(|one| one["id"].clone()).collect::<Vec<_>>();
     let seeds = json!({
         "jobId": ids(&jobs), "groupId": groups, "fileId": files, "deliveryId": deliveries,
-        "path": paths,
+        "path": paths, "endpointId": ids(&endpoints), "secretId": ids(&secrets),
     });
     let report = schemathesis::check(&server, &application, &seeds);
     assert!(report.contains("No issues found") || report.contains("passed"), "{report}");

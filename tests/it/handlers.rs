@@ -52,6 +52,7 @@ impl World {
             formats: Formats::standard_only(),
             sealer: Sealer::new(&[7; 32]).unwrap(),
             public_url: "http://localhost".to_owned(),
+            disable_after: Duration::from_secs(120 * 60 * 60),
             observe_batch: Box::new(|_| {}),
         });
         let engine = Arc::new(engine.await.unwrap());

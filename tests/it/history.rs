@@ -78,16 +78,16 @@ fn the_same_work_reads_as_many_rows_beside_a_long_history() {
              attempt, lost_nodes, token, last_sequence, progress, started_at, completed_at, result, \
              failure_code, failure_detail, run_at, deleted_at FROM jobs j, copies; \
              INSERT INTO events SELECT e.subject_id + n * 1000000, sequence, public_id, subject_kind, \
-             application_id, type, at, data, position FROM events e, copies; \
+             application_id, type, at, data FROM events e, copies; \
              INSERT INTO bodies SELECT b.subject_id + n * 1000000, sequence, format, body \
              FROM bodies b, copies; \
              INSERT INTO deliveries SELECT d.id + n * 1000000, \
              decode(md5('d' || d.id || '-' || n), 'hex'), application_id, receiver_id, \
              subject_id + n * 1000000, sequence, event_id, event_type, status, attempts, token, \
-             reason, request_id, created_at, completed_at FROM deliveries d, copies; \
+             reason, request_id, created_at, completed_at, endpoint_id, manner FROM deliveries d, copies; \
              INSERT INTO attempts SELECT a.delivery_id + n * 1000000, number, started_at, outcome, \
              finished_at, duration_ms, response_status, response_headers, response_body, error_code, \
-             error_detail, address, timings FROM attempts a, copies; \
+             error_detail, address, timings, resolved FROM attempts a, copies; \
              UPDATE counters SET value = value + 1000000000; ANALYZE",
         )
         .expect("a history");

@@ -4,11 +4,12 @@
 //! was sent. Must not know how the server stores anything.
 
 mod book;
-mod chance;
+mod failing;
 mod nodes;
 mod outage;
 mod shutdown;
 mod sigkill;
+mod unrecorded;
 
 use std::time::Duration;
 

@@ -50,7 +50,7 @@ async fn meets_the_product(start: fn(&str) -> Running) {
     let job = node.submit(&caller, NewJob { callback: Some(hook), ..scripted_job() }).await;
     node.work().await;
     node.send().await;
-    let (owed, _) = node.engine.delivery_depth().await.expect("a count");
+    let owed = node.engine.delivery_depth().await.expect("a count").owed;
     assert_eq!(owed, 0, "it was received");
     sample.takes(&[format!("job.succeeded {} 3", job.id)]);
 }

@@ -1,14 +1,15 @@
 //! No secret leaves: a marker in every field that may hold one is found nowhere but where it was
 //! meant to go. Not in the database, not in files, logs, webhooks, events, answers or problems.
 
+mod dump;
+mod endpoints;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use diesel::QueryableByName;
-use diesel::sql_types::Text;
-use ringback::store::Statement;
+use dump::{files_below, rows_of_all_tables};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -134,10 +135,16 @@ fn no_secret_is_found_where_it_does_not_belong(database: Database) {
     receiver.trust(&application.signing_secret);
     let mut ear = Ear { client: server.client_of(&application), heard: Vec::new() };
 
-    let allowed = jobs_with_secrets(&mut markers, &mut ear, &receiver);
+    let mut beside = endpoints::Beside::start(&database, &application, &receiver);
+    beside.register(&mut markers);
+    let mut allowed = jobs_with_secrets(&mut markers, &mut ear, &receiver);
+    beside.change(&mut markers, &mut ear);
+    beside.allow(&markers, &mut allowed);
     refused_secrets(&mut markers, &mut ear, &server);
     rotated_secrets(&mut markers, &database, &mut ear, &server);
     read_everything(&mut ear);
+    beside.read_everything(&markers);
+    drop(beside);
 
     search(&markers, &database, &server, &ear, &receiver, &allowed);
     assert!(server.sigterm(PATIENCE).success());
@@ -362,52 +369,4 @@ fn search(
     for row in &rows {
         markers.absent(&format!("the row {row}"), row.as_bytes());
     }
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
-        }
-    }
-    found
-}
-
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Text)]
-    line: String,
-}
-
-/// Every row of every table as text, binary columns as hex.
-fn rows_of_all_tables(database: &Database) -> Vec<String> {
-    let mut connection = database.connect();
-    let mut lines = |sql: &str| -> Vec<String> {
-        let found = connection.load::<Line>(Statement::new(sql.to_owned())).expect("SQL of ours");
-        found.into_iter().map(|row| row.line).collect()
-    };
-    let tables = match database.backend() {
-        Backend::Sqlite => "SELECT name AS line FROM sqlite_schema WHERE type = 'table'",
-        Backend::Postgres => {
-            "SELECT tablename::text AS line FROM pg_tables WHERE schemaname = 'public'"
-        }
-    };
-    let mut rows = Vec::new();
-    for table in lines(tables) {
-        let row = match database.backend() {
-            Backend::Sqlite => {
-                let columns = format!("SELECT name AS line FROM pragma_table_info('{table}')");
-                let quoted: Vec<String> =
-                    lines(&columns).iter().map(|name| format!("quote(\"{name}\")")).collect();
-                quoted.join(" || ' ' || ")
-            }
-            Backend::Postgres => "t::text".to_owned(),
-        };
-        let found = lines(&format!("SELECT {row} AS line FROM \"{table}\" t"));
-        rows.extend(found.into_iter().map(|row| format!("of {table}: {row}")));
-    }
-    rows
 }

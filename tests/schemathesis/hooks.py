@@ -1,9 +1,10 @@
 """Puts things that exist into generated requests: random ids only ever find 404.
 
 `RINGBACK_SEEDS` is a JSON object from a parameter's name to its values, such as
-`{"jobId": [...], "groupId": [...], "deliveryId": [...], "fileId": [...], "path": [...]}`. It is used
-for parameters in the path and in the query. Of each list, the last value is kept for DELETE and
-the others for everything else.
+`{"jobId": [...], "groupId": [...], "deliveryId": [...], "endpointId": [...], "path": [...]}`. It is
+used for parameters in the path and in the query. Of each list, the last value is kept for DELETE and
+the others for everything else. Where the path of a DELETE names two things, the first one stays,
+and all values of the second one belong to its first value.
 
 What is put where depends only on the case itself, because schemathesis replays cases and has to
 see the same request again.
@@ -11,6 +12,7 @@ see the same request again.
 
 import json
 import os
+import re
 import zlib
 
 import schemathesis
@@ -44,14 +46,23 @@ def shorten_wait(query):
         pass  # A wrong value is there to be refused.
 
 
+def usable_for(case, name):
+    *lasting, doomed = SEEDS[name]
+    if case.method != "DELETE":
+        return lasting or [doomed]
+    *kept, removed = re.findall(r"{(\w+)}", case.path) or [None]
+    if name == removed:
+        return SEEDS[name] if kept else [doomed]
+    return lasting[:1] or [doomed]
+
+
 def seed(case, parameters):
     for name in sorted(parameters or {}):
         if not SEEDS.get(name):
             continue
-        *lasting, doomed = SEEDS[name]
-        usable = [doomed] if case.method == "DELETE" else lasting or [doomed]
+        usable = usable_for(case, name)
         number = zlib.crc32(f"{case.method} {case.path} {parameters!r}".encode())
         # One in four stays as it was generated, for the refusals. Generated values can be seeds
         # too, because schemathesis takes them from earlier answers.
-        if number % 4 or parameters[name] in lasting:
+        if number % 4 or parameters[name] in SEEDS[name][:-1]:
             parameters[name] = usable[number // 4 % len(usable)]

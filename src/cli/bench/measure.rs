@@ -154,7 +154,7 @@ async fn prepare(url: &str, data: &Path) -> anyhow::Result<NewApplication> {
         let applications = engine.list_applications().await?.len();
         if applications > 0 {
             let live: i64 = engine.queue_depths().await?.iter().map(|depth| depth.jobs).sum();
-            let (owed, _) = engine.delivery_depth().await?;
+            let owed = engine.delivery_depth().await?.owed;
             eprintln!(
                 "note: the database is not new: {applications} applications, {live} live jobs and \
                  {owed} owed deliveries are in it"

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::ingress::problem::Code;
+use crate::ingress::v1::receiver::known_patterns;
+use crate::lifecycle::EventType;
 
 const URL: &str = "https://jobs.example:8443/api";
 
@@ -129,10 +131,23 @@ fn request_objects_are_closed_and_answers_are_open() {
         "DirectoryDestination",
         "ExternalAuthorization",
         "ExtractedFilesReport",
+        "EndpointSubmission",
+        "EndpointPatch",
+        "RateChange",
+        "SecretAddition",
+        "SecretRotation",
+        "NoMembers",
+        "Enabling",
+        "Replay",
+        "Trigger",
+        "RedeliverySubmission",
+        "DeliveryFilter",
     ] {
         assert!(closed(name), "{name}");
     }
-    for name in ["Job", "Group", "Event", "FileDescriptor", "Delivery", "Attempt", "Problem"] {
+    let open = ["Job", "Group", "Event", "FileDescriptor", "Delivery", "Attempt", "Problem"];
+    let open = open.into_iter().chain(["Endpoint", "Secret", "EndpointStats", "FeedPage"]);
+    for name in open {
         assert!(schema(name).get("additionalProperties").is_none(), "{name}");
     }
 }
@@ -169,6 +184,18 @@ fn every_problem_code_is_documented_under_its_status() {
             assert_eq!(example.text_of("title"), code.title());
         }
     });
+}
+
+#[test]
+fn every_event_and_family_is_named() {
+    let document = parsed();
+    let listed = |name: &str| {
+        let listed = document.at(&format!("#/components/schemas/{name}/enum")).unwrap();
+        listed.items().iter().filter_map(Node::text).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let types: Vec<&str> = EventType::ALL.iter().map(|event| event.as_str()).collect();
+    assert_eq!(listed("EventType"), types);
+    assert_eq!(listed("EventPattern").join(", "), known_patterns());
 }
 
 #[test]

@@ -4,11 +4,12 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::callback::{self, Unvetted};
+use super::callback;
 use super::idempotency;
 use super::jobs::mark_replay;
 use super::parse::{self, Object, Place, items};
 use super::query::Query;
+use super::receiver::Unvetted;
 use super::submission;
 use crate::engine::{NewCallback, NewJob};
 use crate::ingress::observe::request_id;

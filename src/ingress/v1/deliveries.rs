@@ -1,4 +1,6 @@
-//! Deliveries: list, read with attempts, send again.
+//! Deliveries: list, read with attempts, send again, pass over.
+
+pub mod bulk;
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
@@ -8,8 +10,7 @@ use uuid::Uuid;
 
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
 use super::query::{Query, invalid, path_id};
-use crate::engine::{DELIVERY_STATUSES, DeliveryView, EngineError};
-use crate::ids::parse_id;
+use crate::engine::{DELIVERY_STATUSES, DeliveryFilter, DeliveryView, EngineError};
 use crate::ingress::answer;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
@@ -17,7 +18,7 @@ use crate::ingress::state::State;
 /// A delivery with the id of its event, which is also its `webhook-id`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+pub struct Shown {
     #[serde(flatten)]
     delivery: DeliveryView,
     event_id: Uuid,
@@ -39,11 +40,9 @@ struct DeliveryPage {
 /// `GET /v1/deliveries`
 pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
     let caller = state.admit(&request, "deliveries:read").await?;
-    let query = Query::read(&request, &["jobId", PAGE_SIZE, PAGE_TOKEN], &["status"])?;
-    let job = match query.one("jobId") {
-        Some(text) => Some(parse_id(text).ok_or_else(|| invalid("jobId", "is not a UUID"))?),
-        None => None,
-    };
+    let query =
+        Query::read(&request, &["endpointId", "jobId", PAGE_SIZE, PAGE_TOKEN], &["status"])?;
+    let (job, endpoint) = (query.id("jobId")?, query.id("endpointId")?);
     let mut statuses = Vec::new();
     for word in query.all("status") {
         if !DELIVERY_STATUSES.contains(&word) {
@@ -53,13 +52,14 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
         statuses.push(word.to_owned());
     }
     let limit = paging::size(&query)?;
-    let filters = paging::filters(&query, &["jobId", "status"]);
+    let filters = paging::filters(&query, &["endpointId", "jobId", "status"]);
     let binding = Binding::new(&caller, "deliveries", filters);
     let before = match paging::position(&state.engine, &binding, &query)? {
         Some(position) => paging::numbers::<1>(&position)?[0],
         None => i64::MAX,
     };
-    let found = state.engine.list_deliveries(&caller, job, &statuses, before, limit).await;
+    let filter = DeliveryFilter { job, endpoint, statuses, ..DeliveryFilter::default() };
+    let found = state.engine.list_deliveries(&caller, &filter, before, limit).await;
     let (deliveries, next) = match found {
         // A filter that matches nothing.
         Err(EngineError::NotFound { .. }) => (Vec::new(), None),
@@ -91,4 +91,15 @@ pub async fn redeliver(request: HttpRequest, state: Data<State>) -> Result<HttpR
     let mut delivery = state.engine.find_delivery(&caller, id).await?;
     delivery.attempt_log = None;
     answer::json(StatusCode::ACCEPTED, &Shown::from(delivery))
+}
+
+/// `POST /v1/deliveries/{deliveryId}/skip`
+pub async fn skip(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let caller = state.admit(&request, "deliveries:write").await?;
+    Query::none(&request)?;
+    let id = path_id(&request, "deliveryId")?;
+    state.engine.skip_delivery(&caller, id).await?;
+    let mut delivery = state.engine.find_delivery(&caller, id).await?;
+    delivery.attempt_log = None;
+    answer::json(StatusCode::OK, &Shown::from(delivery))
 }

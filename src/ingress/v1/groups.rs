@@ -6,9 +6,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::callback::{self, Unvetted};
+use super::callback;
 use super::parse::{self, Object, Place};
 use super::query::{Query, path_id};
+use super::receiver::Unvetted;
 use crate::engine::NewCallback;
 use crate::ingress::observe::request_id;
 use crate::ingress::problem::Problem;

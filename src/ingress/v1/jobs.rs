@@ -7,11 +7,11 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::callback::Unvetted;
 use super::idempotency;
 pub use super::list_jobs::list;
 use super::parse::{self, Place};
 use super::query::{Query, path_id};
+use super::receiver::Unvetted;
 use super::submission;
 use crate::engine::StoredJob;
 use crate::ingress::observe::{made_job, request_id};

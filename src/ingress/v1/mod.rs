@@ -6,7 +6,9 @@
 pub mod batch;
 pub mod callback;
 pub mod deliveries;
+pub mod endpoints;
 pub mod events;
+pub mod feed;
 mod file_view;
 pub mod files;
 pub mod groups;
@@ -17,4 +19,5 @@ mod paging;
 mod parse;
 mod query;
 mod range;
+pub mod receiver;
 mod submission;

@@ -66,15 +66,16 @@ pub fn position(
     query: &Query,
 ) -> Result<Option<Vec<u8>>, Problem> {
     let Some(token) = query.one(PAGE_TOKEN) else { return Ok(None) };
-    let opened = match token.len() <= MAX_TOKEN_BYTES {
-        true => engine.open_token(token),
-        false => None,
-    };
-    let position = opened.and_then(|opened| {
-        let bound = opened.strip_prefix(&[VERSION])?.strip_prefix(&binding.0)?;
-        Some(bound.to_vec())
-    });
-    position.map(Some).ok_or_else(refused)
+    let opened = opened(engine, binding, token);
+    opened.map(Some).ok_or_else(|| refused().at_parameter(PAGE_TOKEN))
+}
+
+/// The position that a token holds.
+pub fn opened(engine: &Engine, binding: &Binding, token: &str) -> Option<Vec<u8>> {
+    let opened = Some(token).filter(|token| token.len() <= MAX_TOKEN_BYTES);
+    let opened = engine.open_token(opened?)?;
+    let bound = opened.strip_prefix(&[VERSION])?.strip_prefix(&binding.0)?;
+    Some(bound.to_vec())
 }
 
 /// A token for a position.
@@ -101,7 +102,7 @@ pub fn numbers<const N: usize>(position: &[u8]) -> Result<[i64; N], Problem> {
 pub fn refused() -> Problem {
     let detail =
         format!("`{PAGE_TOKEN}` was not made by this list with these filters; start without it");
-    Problem::new(Code::PageTokenInvalid, detail).at_parameter(PAGE_TOKEN)
+    Problem::new(Code::PageTokenInvalid, detail)
 }
 
 /// The parameters of these names as they were given, for a binding.

@@ -4,16 +4,19 @@
 //! so errors know where they are and what is kept is kept byte for byte. Values are not repeated
 //! in problems unless they are numbers: text may be a secret.
 
+mod values;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::ids::{Timestamp, parse_id};
 use crate::ingress::problem::{Code, Problem};
+use values::{Text, kind};
+pub use values::{choice, flag, text, tree, whole};
 
 /// Where a value stands in the body.
 #[derive(Clone, Copy)]
@@ -101,18 +104,6 @@ fn short(name: &str) -> String {
     }
 }
 
-/// What a value is, without saying what it holds.
-fn kind(raw: &RawValue) -> &'static str {
-    match raw.get().as_bytes().first() {
-        Some(b'{') => "an object",
-        Some(b'[') => "a list",
-        Some(b'"') => "a string",
-        Some(b't' | b'f') => "true or false",
-        Some(b'n') => "null",
-        _ => "a number",
-    }
-}
-
 /// The JSON of a body.
 pub fn body(bytes: &[u8]) -> Result<&RawValue, Problem> {
     let refuse = |text: String| Problem::new(Code::InvalidJson, text);
@@ -123,6 +114,17 @@ pub fn body(bytes: &[u8]) -> Result<&RawValue, Problem> {
         return Err(refuse("the body is empty; send a JSON object".to_owned()));
     }
     serde_json::from_str(text).map_err(|error| refuse(format!("the body is not JSON: {error}")))
+}
+
+/// The object of a body that may be left out.
+pub fn optional<'a>(
+    bytes: &'a [u8],
+    known: &[&str],
+) -> Result<Option<Object<'a, 'static>>, Problem> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    Object::read(body(bytes)?, &Place::ROOT, known).map(Some)
 }
 
 /// The items of a list.
@@ -142,64 +144,6 @@ pub fn items<'a>(
         return Err(place.invalid(text));
     }
     Ok(items)
-}
-
-/// Text without U+0000, which not every database can keep.
-pub fn text<'a>(raw: &'a RawValue, place: &Place<'_>) -> Result<Cow<'a, str>, Problem> {
-    if !raw.get().starts_with('"') {
-        return Err(place.wrong(raw, "a string"));
-    }
-    let text: Text = serde_json::from_str(raw.get()).map_err(|error| place.unreadable(&error))?;
-    match text.0.contains('\0') {
-        true => Err(place.invalid("contains U+0000")),
-        false => Ok(text.0),
-    }
-}
-
-/// Any JSON, as a tree that can be stored.
-pub fn tree(raw: &RawValue, place: &Place<'_>) -> Result<Value, Problem> {
-    let value: Value = serde_json::from_str(raw.get()).map_err(|error| place.unreadable(&error))?;
-    match holds_nul(&value) {
-        true => Err(place.invalid("contains U+0000")),
-        false => Ok(value),
-    }
-}
-
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(members) => {
-            members.iter().any(|(name, value)| name.contains('\0') || holds_nul(value))
-        }
-        _ => false,
-    }
-}
-
-/// A string that is borrowed where it holds no escapes.
-#[derive(PartialEq, Eq)]
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(TextVisitor)
-    }
 }
 
 /// Members in their order, as text.
@@ -294,6 +238,13 @@ impl<'a, 'p> Object<'a, 'p> {
         found.map(|(_, raw)| raw).filter(|raw| raw.get() != "null")
     }
 
+    /// The value of a member of a merge patch: nothing when it is absent and stays as it is,
+    /// nothing inside when it is null and goes.
+    pub fn patched(&self, name: &str) -> Option<Option<&'a RawValue>> {
+        let found = self.members.iter().find(|(known, _)| *known == name);
+        found.map(|(_, raw)| Some(raw).filter(|raw| raw.get() != "null"))
+    }
+
     /// The value of a member that must be there.
     pub fn required(&self, name: &str) -> Result<&'a RawValue, Problem> {
         self.get(name).ok_or_else(|| self.place.member(name).invalid("is required"))
@@ -304,24 +255,9 @@ impl<'a, 'p> Object<'a, 'p> {
         self.get(name).map(|raw| text(raw, &self.place.member(name))).transpose()
     }
 
-    /// A whole number within bounds. `3.0` is one.
+    /// A whole number within bounds.
     pub fn integer(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, Problem> {
-        let Some(raw) = self.get(name) else { return Ok(None) };
-        let place = self.place.member(name);
-        let expected = format!("a whole number from {least} to {most}");
-        if kind(raw) != "a number" {
-            return Err(place.wrong(raw, expected));
-        }
-        let exact = raw.get().parse::<i64>().ok();
-        let number = exact.or_else(|| {
-            let number: f64 = raw.get().parse().ok()?;
-            // Beyond 2^53 a float says nothing about which whole number is meant.
-            (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
-        });
-        match number.filter(|number| (least..=most).contains(number)) {
-            Some(number) => Ok(Some(number)),
-            None => Err(place.invalid(format!("is {}; expected {expected}", short(raw.get())))),
-        }
+        self.get(name).map(|raw| whole(raw, &self.place.member(name), least, most)).transpose()
     }
 
     /// A number within bounds.
@@ -348,6 +284,11 @@ impl<'a, 'p> Object<'a, 'p> {
             self.place.member(name).invalid(format!("is not {expected}"))
         })?;
         Ok(Some(Timestamp(time.0.div_euclid(1_000) * 1_000)))
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, Problem> {
+        self.get(name).map(|raw| flag(raw, &self.place.member(name))).transpose()
     }
 
     /// An id.

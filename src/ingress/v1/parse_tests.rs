@@ -46,6 +46,36 @@ fn null_is_absent() {
 }
 
 #[test]
+fn a_patch_tells_null_from_absent() {
+    let object = read(r#"{"a":null}"#).unwrap();
+    assert!(matches!((object.patched("a"), object.patched("b")), (Some(None), None)));
+    let object = read(r#"{"a":1}"#).unwrap();
+    assert_eq!(object.patched("a").flatten().map(RawValue::get), Some("1"));
+}
+
+#[test]
+fn words_are_told_the_known_ones() {
+    let read = |json: &str| {
+        choice(body(json.as_bytes()).unwrap(), &Place::ROOT, [1, 2], |one| ["", "x", "y"][one])
+    };
+    assert_eq!(read("\"y\"").unwrap(), 2);
+    assert!(read("\"z\"").unwrap_err().detail.ends_with("allowed: x, y"));
+    assert!(read("1").is_err());
+    let flag = |json: &str| flag(body(json.as_bytes()).unwrap(), &Place::ROOT).ok();
+    assert_eq!((flag("true"), flag("false")), (Some(true), Some(false)));
+    assert!(["1", "\"true\"", "null", "[]"].into_iter().all(|bad| flag(bad).is_none()));
+}
+
+#[test]
+fn a_body_may_be_left_out() {
+    assert!(optional(b"", KNOWN).unwrap().is_none());
+    assert!(optional(b"{}", KNOWN).unwrap().is_some());
+    for bad in ["null", " ", r#"{"c":1}"#] {
+        assert!(optional(bad.as_bytes(), KNOWN).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
 fn numbers_have_bounds_and_never_overflow() {
     let integer = |text: &str| {
         let json = format!("{{\"a\":{text}}}");

@@ -85,6 +85,11 @@ impl Query {
         }
     }
 
+    /// An id.
+    pub fn id(&self, name: &str) -> Result<Option<Uuid>, Problem> {
+        Ok(self.ids(name)?.first().copied())
+    }
+
     /// Ids.
     pub fn ids(&self, name: &str) -> Result<Vec<Uuid>, Problem> {
         let read = |text| parse_id(text).ok_or_else(|| invalid(name, "is not a UUID"));

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::callback::{self, Unvetted};
+use super::callback;
 use super::parse::{Object, Place, items, text, tree};
+use super::receiver::Unvetted;
 use crate::engine::{NewJob, SourceName};
 use crate::files::FilePath;
 use crate::ingress::causes::barred;

@@ -126,6 +126,17 @@ pub(in crate::store) fn load_by_keys<T: FromRow>(
     Ok(Statement::with(sql, vec![list]).load::<T>(connection)?)
 }
 
+pub(in crate::store) fn load_by_pairs<T: FromRow>(
+    connection: &mut PgConnection,
+    sql: &str,
+    pairs: &[(i64, i64)],
+) -> StoreResult<Vec<T>> {
+    let given = "UNNEST(?::bigint[], ?::bigint[]) AS given (one, two)";
+    let one = Cell::Ints(pairs.iter().map(|pair| Some(pair.0)).collect());
+    let two = Cell::Ints(pairs.iter().map(|pair| Some(pair.1)).collect());
+    Ok(Statement::with(sql.replace("@given", given), vec![one, two]).load::<T>(connection)?)
+}
+
 pub(in crate::store) fn insert(
     connection: &mut PgConnection,
     rows: &Rows,

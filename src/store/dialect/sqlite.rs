@@ -43,6 +43,20 @@ pub(in crate::store) fn load_by_keys<T: FromRow>(
     Ok(rows)
 }
 
+pub(in crate::store) fn load_by_pairs<T: FromRow>(
+    connection: &mut SqliteConnection,
+    sql: &str,
+    pairs: &[(i64, i64)],
+) -> StoreResult<Vec<T>> {
+    let sql = sql.replace("@given", "(SELECT ? AS one, ? AS two) AS given");
+    let mut rows = Vec::with_capacity(pairs.len());
+    for (one, two) in pairs {
+        let cells = vec![Cell::from(*one), Cell::from(*two)];
+        rows.extend(Statement::with(sql.clone(), cells).load::<T>(connection)?);
+    }
+    Ok(rows)
+}
+
 /// Runs one statement for each row, with that row's cells.
 fn each_row(connection: &mut SqliteConnection, sql: String, rows: &Rows) -> StoreResult<usize> {
     let mut changed = 0;

@@ -1,6 +1,7 @@
 //! `ringback fixtures`: what is listed is what is written, and nothing is overwritten unasked.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -18,12 +19,15 @@ fn every_example_is_written_once_and_can_be_replayed() {
 
     let files = Files::new(&[]);
     let folder = files.file("made/by it");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/webhooks");
     let said = ringback(&["fixtures", "export", &folder]).success().stdout;
     assert_eq!(fs::read_dir(&folder).expect("it is there").count(), listed.len());
     for one in listed {
         let text = |name: &str| one[name].as_str().expect("text");
         let written = fs::read(files.path().join("made/by it").join(text("file")));
-        let written: Value = serde_json::from_slice(&written.expect("a file")).expect("JSON");
+        let written = written.expect("a file");
+        assert_eq!(written, fs::read(source.join(text("file"))).expect("the same name"));
+        let written: Value = serde_json::from_slice(&written).expect("JSON");
         assert_eq!(written["type"], text("event"), "{one}");
         assert!(said.contains(text("file")) && people.contains(text("file")), "{one}");
     }

@@ -6,7 +6,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 use ringback::engine::StoredJob;
 use ringback::ids::Key;
-use ringback::lifecycle::{EventType, Status, callback_default, pattern_matches};
+use ringback::lifecycle::{EventType, Status, callback_default, endpoint_default, pattern_matches};
 use ringback::store::{Connection, FromRow, Statement, jobs};
 use uuid::Uuid;
 
@@ -69,6 +69,8 @@ struct GroupLine {
 struct ReceiverLine {
     #[diesel(sql_type = BigInt)]
     id: i64,
+    #[diesel(sql_type = Text)]
+    kind: String,
     #[diesel(sql_type = Nullable<Text>)]
     events: Option<String>,
 }
@@ -205,25 +207,22 @@ fn deliveries_are_those_owed(
     events: &Events,
     told: &BTreeSet<(Key, Key)>,
 ) -> BTreeSet<String> {
-    let sql = "SELECT id, events FROM receivers WHERE application_id = ?";
-    let patterns: HashMap<Key, Option<Vec<String>>> =
-        rows::<ReceiverLine>(connection, sql, application)
-            .into_iter()
-            .map(|line| {
-                let events = line.events.map(|text| serde_json::from_str(&text).unwrap());
-                (line.id, events)
-            })
-            .collect();
+    let sql = "SELECT id, kind, events FROM receivers WHERE application_id = ?";
+    let receivers: HashMap<Key, ReceiverLine> = rows(connection, sql, application)
+        .into_iter()
+        .map(|line: ReceiverLine| (line.id, line))
+        .collect();
+    // Endpoints are told of everything, callbacks of what they were given for.
+    let endpoints = receivers.values().filter(|receiver| receiver.kind == "endpoint");
+    let told_all =
+        endpoints.flat_map(|endpoint| events.keys().map(|subject| (*subject, endpoint.id)));
+    let told: BTreeSet<(Key, Key)> = told.iter().copied().chain(told_all).collect();
     let mut owed = BTreeSet::new();
     for (subject, receiver) in told {
-        for (name, sequence) in events.get(subject).into_iter().flatten().zip(1i64..) {
+        for (name, sequence) in events.get(&subject).into_iter().flatten().zip(1i64..) {
             let event = EventType::ALL.into_iter().find(|event| event.as_str() == name).unwrap();
-            let wants = match &patterns[receiver] {
-                Some(patterns) => patterns.iter().any(|pattern| pattern_matches(pattern, event)),
-                None => callback_default(event),
-            };
-            if wants {
-                owed.insert((*subject, sequence, *receiver));
+            if wants(&receivers[&receiver], event) {
+                owed.insert((subject, sequence, receiver));
             }
         }
     }
@@ -252,6 +251,17 @@ fn deliveries_are_those_owed(
         assert!(before.iter().all(closed), "{log:?}");
     }
     lines.iter().map(|line| Uuid::from_slice(&line.event_id).unwrap().to_string()).collect()
+}
+
+fn wants(receiver: &ReceiverLine, event: EventType) -> bool {
+    match &receiver.events {
+        Some(text) => {
+            let patterns: Vec<String> = serde_json::from_str(text).unwrap();
+            patterns.iter().any(|pattern| pattern_matches(pattern, event))
+        }
+        None if receiver.kind == "endpoint" => endpoint_default(event),
+        None => callback_default(event),
+    }
 }
 
 /// Each came at least once, nothing else came, and a repetition is the same to the byte.

@@ -17,6 +17,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::audit::audit;
+use super::order::arrived_in_order;
+use super::{register_endpoints, relay};
 use crate::support::database::{Database, block_on, on_both};
 use crate::support::node::{Node, bounded, callback, scripted_job};
 use crate::support::receiver::{Receiver, Reply};
@@ -150,10 +152,14 @@ impl Play<'_> {
         let (caller, _) = nodes[0].application("shop").await;
         let receiver = Receiver::start();
         let is_over = Arc::clone(is_over);
-        receiver.on_with("/hook", move |request| {
-            let is_bad = request.number % 4 == 3 && !is_over.load(Ordering::SeqCst);
-            if is_bad { Reply::status(503) } else { Reply::ok() }
-        });
+        for path in ["/hook", "/none", "/per-job", "/strict"] {
+            let is_over = Arc::clone(&is_over);
+            receiver.on_with(path, move |request| {
+                let is_bad = request.number % 4 == 3 && !is_over.load(Ordering::SeqCst);
+                if is_bad { Reply::status(503) } else { Reply::ok() }
+            });
+        }
+        register_endpoints(&nodes[0], &caller, &receiver).await;
         Play {
             connection: database.connect(),
             database,
@@ -246,6 +252,7 @@ impl Play<'_> {
             }
             Act::Sweep => self.sweep(node).await,
             Act::Send => {
+                relay(&self.nodes[node]).await;
                 let dispatcher = &self.nodes[node].dispatcher;
                 dispatcher.look().await.unwrap();
                 dispatcher.step().await.unwrap();
@@ -356,6 +363,7 @@ impl Play<'_> {
             }
             for node in &self.nodes {
                 node.work().await;
+                relay(node).await;
                 node.send().await;
             }
             if self.is_quiet() {
@@ -387,6 +395,7 @@ async fn play(database: &Database, acts: Vec<(usize, Act)>) {
     play.watch_ends();
     let application = play.caller.application;
     audit(&mut play.connection, &play.nodes[0], application, &play.receiver).await;
+    arrived_in_order(&play.nodes[0], &play.caller, &play.receiver).await;
     for node in &play.nodes {
         node.engine.leave().await.unwrap();
         node.engine.close();

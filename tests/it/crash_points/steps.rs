@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ringback::clock::Clock;
 use ringback::engine::{
-    Caller, ClosedAttempt, EngineError, Idempotency, Next, Output, OwedDelivery, Record,
-    RenderPayload,
+    Caller, ClosedAttempt, DeliveryFilter, EngineError, Idempotency, Next, Ordering, Output,
+    OwedDelivery, Record, RenderPayload,
 };
 use ringback::formats::Formats;
 use ringback::handlers::{Ending, Product, Services};
@@ -14,8 +14,10 @@ use ringback::lifecycle::{Refusal, Status};
 use uuid::Uuid;
 
 use super::audit::audit;
+use super::order::arrived_in_order;
+use super::{register_endpoints, relay};
 use crate::support::database::{Backend, Database, on_both};
-use crate::support::node::{Node, callback, scripted_job};
+use crate::support::node::{Node, callback, scripted_job, wish};
 use crate::support::receiver::Receiver;
 
 /// The last step that the first node lives to do.
@@ -73,6 +75,11 @@ fn render() -> RenderPayload {
     })
 }
 
+/// Deliveries that can be claimed at once when the job has ended: to the callbacks the job's three
+/// events and the group's end; to the endpoint without order these and the new file; to the one
+/// that is told job by job the first event of job, file and group; to the strict one the first.
+const CLAIMED: usize = 4 + 5 + 3 + 1;
+
 /// What the first node still held when it died.
 #[derive(Default)]
 struct Held {
@@ -101,7 +108,18 @@ fn record(owed: &OwedDelivery, node: &Node) -> Record {
         ..ClosedAttempt::default()
     };
     let (delivery, subject, token) = (owed.key, owed.subject, owed.token);
-    Record { delivery, subject, token, closed, next: Next::Delivered }
+    Record {
+        delivery,
+        receiver: owed.receiver.key,
+        subject,
+        token,
+        closed,
+        next: Next::Delivered,
+        receiver_gone: false,
+        disable: None,
+        health: None,
+        lane: None,
+    }
 }
 
 /// Does the steps behind `submit` up to and with `last`.
@@ -125,10 +143,12 @@ async fn live_until(last: Step, node: &Node, job: Uuid) -> Held {
     if last < Step::ClaimDelivery {
         return held;
     }
-    let lanes = node.engine.waiting_lanes().await.unwrap();
-    let lanes = lanes.into_iter().map(|(lane, _)| (lane, 64)).collect();
+    relay(node).await;
+    let mut lanes = node.engine.fresh_lanes().await.unwrap();
+    lanes.extend(node.engine.waiting_lanes().await.unwrap().iter().map(|(lane, _)| *lane));
+    let lanes = lanes.into_iter().map(wish).collect();
     held.owed = node.engine.claim_deliveries(lanes).await.unwrap();
-    assert_eq!(held.owed.len(), 4, "created, started, succeeded, and the group's end");
+    assert_eq!(held.owed.len(), CLAIMED);
     if last < Step::Send {
         return held;
     }
@@ -140,7 +160,7 @@ async fn live_until(last: Step, node: &Node, job: Uuid) -> Held {
         return held;
     }
     for owed in std::mem::take(&mut held.owed) {
-        assert!(node.engine.record(record(&owed, node)).await.unwrap());
+        assert!(node.engine.record(record(&owed, node)).await.unwrap().held);
     }
     held
 }
@@ -169,6 +189,7 @@ async fn take_over(death: Death, node: &Node) {
     node.beat().await;
     node.engine.rescue().await.unwrap();
     node.work().await;
+    relay(node).await;
     node.send().await;
 }
 
@@ -180,7 +201,7 @@ async fn haunt(node: &Node, job: Uuid, held: Held) {
         assert!(matches!(late, Err(EngineError::Refused(Refusal::LeaseLost { .. }))), "{late:?}");
     }
     for owed in &held.owed {
-        assert!(!node.engine.record(record(owed, node)).await.unwrap(), "too late");
+        assert!(!node.engine.record(record(owed, node)).await.unwrap().held, "too late");
     }
 }
 
@@ -190,6 +211,7 @@ async fn die_after(step: Step, death: Death, database: &Database) {
     let receiver = Receiver::start();
     let (caller, secret) = first.application("shop").await;
     receiver.trust(&secret);
+    register_endpoints(&first, &caller, &receiver).await;
     let (group, job) = submit(&first, &caller, &receiver).await;
     let held = live_until(step, &first, job).await;
     let (had_lease, unrecorded) = (held.lease.is_some(), held.owed.len());
@@ -201,6 +223,7 @@ async fn die_after(step: Step, death: Death, database: &Database) {
     let again = submit(&second, &caller, &receiver).await;
     assert_eq!(again, (group, job), "the same request is the same job");
     second.work().await;
+    relay(&second).await;
     second.send().await;
 
     let stored = second.job(&caller, job).await;
@@ -216,15 +239,23 @@ async fn die_after(step: Step, death: Death, database: &Database) {
     };
     assert_eq!(types, expected);
     let log = receiver.log();
-    let repeated = if step == Step::Send { 4 } else { 0 };
-    assert_eq!(log.len(), expected.len() + 1 + repeated, "each once but for those sent before");
+    // The end of the group and the file that was made have one event each.
+    let to_endpoints = (expected.len() + 2) * Ordering::ALL.len();
+    let repeated = if step == Step::Send { CLAIMED } else { 0 };
+    let all = expected.len() + 1 + to_endpoints;
+    assert_eq!(log.len(), all + repeated, "each once but for those sent before");
     for request in &log {
         request.signed();
     }
-    let listed = second.engine.list_deliveries(&caller, None, &[], i64::MAX, 100).await.unwrap();
+    let listed = second
+        .engine
+        .list_deliveries(&caller, &DeliveryFilter::default(), i64::MAX, 100)
+        .await
+        .unwrap();
     let twice = listed.0.iter().filter(|delivery| delivery.attempts == 2).count();
     assert_eq!(twice, unrecorded, "what was claimed and not recorded was tried again");
     audit(&mut database.connect(), &second, caller.application, &receiver).await;
+    arrived_in_order(&second, &caller, &receiver).await;
     second.engine.leave().await.unwrap();
 }
 

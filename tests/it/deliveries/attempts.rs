@@ -9,7 +9,7 @@ use ringback::formats::Formats;
 
 use super::{World, outcomes};
 use crate::support::database::{Database, on_both};
-use crate::support::node::{Node, bounded, callback};
+use crate::support::node::{Node, bounded, callback, wish};
 use crate::support::receiver::Reply;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ async fn an_attempt_is_written_down_before_its_request(database: Database) {
 /// Claims everything that is due, as a node does that dies right after.
 async fn claim_all(node: &Node) -> Vec<OwedDelivery> {
     let waiting = node.engine.waiting_lanes().await.unwrap();
-    let lanes = waiting.into_iter().map(|(lane, _)| (lane, 64)).collect();
+    let lanes = waiting.into_iter().map(|(lane, _)| wish(lane)).collect();
     node.engine.claim_deliveries(lanes).await.unwrap()
 }
 
@@ -59,7 +59,18 @@ fn received(owed: &OwedDelivery, now: i64) -> Record {
         ..ClosedAttempt::default()
     };
     let (delivery, subject, token) = (owed.key, owed.subject, owed.token);
-    Record { delivery, subject, token, closed, next: Next::Delivered }
+    Record {
+        delivery,
+        receiver: owed.receiver.key,
+        subject,
+        token,
+        closed,
+        next: Next::Delivered,
+        receiver_gone: false,
+        disable: None,
+        health: None,
+        lane: None,
+    }
 }
 
 on_both!(async a_sender_that_dies_leaves_an_unknown_attempt_and_the_next_one_sends_again);
@@ -95,7 +106,7 @@ async fn a_sender_that_dies_leaves_an_unknown_attempt_and_the_next_one_sends_aga
 
     // The dead one was only frozen: its record comes too late.
     let late = received(&owed, world.node.engine.now().0);
-    assert!(!world.node.engine.record(late).await.unwrap());
+    assert!(!world.node.engine.record(late).await.unwrap().held);
     assert_eq!(outcomes(&world.delivery_of(job.id).await), [(1, "unknown"), (2, "delivered")]);
 }
 
@@ -119,7 +130,7 @@ async fn a_late_sender_disturbs_nobody_when_it_hands_back(database: Database) {
     assert_eq!(owed.attempt, 2);
     world.node.dispatcher.drain(Duration::ZERO).await;
     assert_eq!(world.delivery_of(job.id).await.status, "sending", "the other one's lease holds");
-    assert!(other.engine.record(received(&owed, other.engine.now().0)).await.unwrap());
+    assert!(other.engine.record(received(&owed, other.engine.now().0)).await.unwrap().held);
     let delivery = world.delivery_of(job.id).await;
     assert_eq!(outcomes(&delivery), [(1, "unknown"), (2, "delivered")]);
 }
@@ -158,9 +169,9 @@ async fn a_late_record_does_not_pass_for_the_holders(database: Database) {
     let held = claim_all(&other).await.remove(0);
     assert!(held.token > late.token);
     let now = world.node.engine.now().0;
-    assert!(!world.node.engine.record(received(&late, now)).await.unwrap());
+    assert!(!world.node.engine.record(received(&late, now)).await.unwrap().held);
     let delivery = world.delivery_of(job.id).await;
     assert_eq!(delivery.status, "sending");
     assert_eq!(outcomes(&delivery), [(1, "unknown"), (2, "started")]);
-    assert!(other.engine.record(received(&held, now)).await.unwrap());
+    assert!(other.engine.record(received(&held, now)).await.unwrap().held);
 }

@@ -197,7 +197,7 @@ async fn what_a_receiver_sends_back_is_stored_without_secrets(database: Database
     let body = attempt.response_body.as_deref().unwrap();
     assert!(body.starts_with("a\u{fffd}b ***"), "{body}");
     let shown = serde_json::to_string(&delivery).unwrap();
-    for secret in ["hunter", "bearer", "longer\\\"", "-query"] {
+    for secret in ["hunter", "bearer", "***-longer", "-query"] {
         assert!(!shown.contains(secret), "{secret} is in {shown}");
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use ringback::engine::EngineError;
+use ringback::engine::{DeliveryFilter, EngineError};
 use uuid::Uuid;
 
 use super::{World, outcomes};
 use crate::support::database::{Database, on_both};
-use crate::support::node::callback;
+use crate::support::node::{callback, in_statuses, of_job};
 use crate::support::receiver::Reply;
 
 on_both!(async an_ended_delivery_is_owed_again_on_request);
@@ -69,25 +69,31 @@ async fn deliveries_are_listed_by_job_status_and_page(database: Database) {
     world.node.send().await;
     let (stranger, _) = world.node.application("other").await;
     let engine = &world.node.engine;
-    let none = engine.list_deliveries(&stranger, None, &[], i64::MAX, 100).await.unwrap();
+    let none =
+        engine.list_deliveries(&stranger, &DeliveryFilter::default(), i64::MAX, 100).await.unwrap();
     assert!(none.0.is_empty() && none.1.is_none());
-    let refused = engine.list_deliveries(&stranger, Some(ids[0]), &[], i64::MAX, 100).await;
+    let refused = engine.list_deliveries(&stranger, &of_job(ids[0]), i64::MAX, 100).await;
     assert!(matches!(refused, Err(EngineError::NotFound { .. })));
 
     for (status, remainder) in [("pending", 0), ("refused", 1), ("delivered", 2)] {
         let statuses = [status.to_owned()];
-        let all = engine.list_deliveries(&world.caller, None, &statuses, i64::MAX, 100).await;
+        let all =
+            engine.list_deliveries(&world.caller, &in_statuses(&statuses), i64::MAX, 100).await;
         let (all, next) = all.unwrap();
         assert_eq!((all.len(), next), (4, None), "{status}");
         for (number, job) in ids.iter().enumerate() {
-            let of_job = engine.list_deliveries(&world.caller, Some(*job), &statuses, i64::MAX, 9);
+            let filter = DeliveryFilter { job: Some(*job), ..in_statuses(&statuses) };
+            let of_job = engine.list_deliveries(&world.caller, &filter, i64::MAX, 9);
             let (of_job, _) = of_job.await.unwrap();
             assert_eq!(of_job.len(), usize::from(number % 3 == remainder));
             assert!(of_job.iter().all(|one| one.job_id == Some(*job) && one.status == status));
         }
     }
 
-    let all = engine.list_deliveries(&world.caller, None, &[], i64::MAX, 100).await.unwrap();
+    let all = engine
+        .list_deliveries(&world.caller, &DeliveryFilter::default(), i64::MAX, 100)
+        .await
+        .unwrap();
     let known: HashSet<Uuid> = all.0.iter().map(|delivery| delivery.id).collect();
     assert_eq!((known.len(), all.1), (12, None));
     let statuses = ["refused".to_owned(), "delivered".to_owned()];
@@ -95,7 +101,8 @@ async fn deliveries_are_listed_by_job_status_and_page(database: Database) {
     {
         let (mut before, mut seen, mut keys) = (i64::MAX, HashSet::new(), Vec::new());
         loop {
-            let page = engine.list_deliveries(&world.caller, None, filter, before, size).await;
+            let filter = in_statuses(filter);
+            let page = engine.list_deliveries(&world.caller, &filter, before, size).await;
             let (page, next) = page.unwrap();
             assert!(page.len() <= size);
             for delivery in &page {

@@ -6,6 +6,7 @@ mod formats;
 mod hostile;
 mod limits;
 mod listing;
+mod owners;
 mod schedule;
 mod secrets;
 
@@ -18,7 +19,7 @@ use ringback::engine::{Caller, DeliveryView, NewCallback, StoredJob};
 use uuid::Uuid;
 
 use crate::support::database::Database;
-use crate::support::node::{Node, scripted_job};
+use crate::support::node::{Node, of_job, scripted_job};
 use crate::support::receiver::Receiver;
 
 /// One node, one application, and a receiver that knows its secret.
@@ -68,7 +69,7 @@ impl World {
     /// What is owed or was owed about a job, oldest first, with attempts.
     async fn deliveries(&self, job: Uuid) -> Vec<DeliveryView> {
         let listed =
-            self.node.engine.list_deliveries(&self.caller, Some(job), &[], i64::MAX, 100).await;
+            self.node.engine.list_deliveries(&self.caller, &of_job(job), i64::MAX, 100).await;
         let (mut listed, _) = listed.unwrap();
         listed.reverse();
         let mut whole = Vec::with_capacity(listed.len());
@@ -96,7 +97,7 @@ impl World {
     }
 }
 
-async fn dispatcher(
+pub async fn dispatcher(
     node: &Node,
     egress: Client,
     settings: Settings,

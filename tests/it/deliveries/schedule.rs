@@ -9,7 +9,7 @@ use ringback::ids::Timestamp;
 use super::{World, outcomes};
 use crate::support::database::{Database, on_both};
 use crate::support::machine::free_port;
-use crate::support::node::callback;
+use crate::support::node::{callback, rate};
 use crate::support::receiver::{Receiver, Reply};
 
 const WAITS_SECONDS: [u64; 9] = [5, 5 * 60, 30 * 60, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
@@ -82,7 +82,10 @@ async fn jitter_comes_on_top_and_never_on_what_the_receiver_asked_for(database: 
             reply = reply.header("Retry-After", value);
         }
         world.receiver.on(&path, [reply, Reply::ok()]);
-        jobs.push((path.clone(), *due, world.submit(callback(&world.receiver.url(&path))).await));
+        let mut callback = callback(&world.receiver.url(&path));
+        // Each on a lane of its own: what one is asked for holds for its whole lane.
+        callback.rate_limit = Some(rate(1_000.0 + number as f64, 1_000));
+        jobs.push((path.clone(), *due, world.submit(callback).await));
     }
     world.node.work().await;
     world.node.send().await;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::chance::Chance;
+use crate::support::chance::Chance;
 use crate::support::http::{Answer, Client};
 use crate::support::process::Application;
 use crate::support::receiver::{Received, Receiver, Reply};

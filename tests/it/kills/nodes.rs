@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::book::Book;
 use super::{PATIENCE, SETTINGS, events_of, types_of, wait_for_starts};
 use crate::support::database::{Backend, Database, on_both};
-use crate::support::node::{Node, callback, scripted_job};
+use crate::support::node::{Node, callback, of_job, scripted_job, wish};
 use crate::support::process::{Application, Server};
 use crate::support::receiver::Receiver;
 use crate::support::wait::eventually;
@@ -131,17 +131,14 @@ async fn a_claim_without_an_answer_leaves_nothing_behind(database: Database) {
     assert_eq!(types, whole);
 
     let lanes = node.engine.waiting_lanes().await.expect("lanes");
-    let wanted = lanes.iter().map(|(lane, _)| (*lane, 10)).collect();
+    let wanted = lanes.iter().map(|(lane, _)| wish(*lane)).collect();
     assert_eq!(node.engine.claim_deliveries(wanted).await.expect("a claim").len(), 1);
     assert_eq!(node.engine.rescue().await.expect("a sweep"), 0, "its node is alive");
     node.dispatcher.return_strays().await.expect("a look");
     node.send().await;
     assert_eq!(receiver.log().len(), 1);
-    let (deliveries, _) = node
-        .engine
-        .list_deliveries(&caller, Some(job.id), &[], i64::MAX, 10)
-        .await
-        .expect("a list");
+    let (deliveries, _) =
+        node.engine.list_deliveries(&caller, &of_job(job.id), i64::MAX, 10).await.expect("a list");
     let detail = node.engine.find_delivery(&caller, deliveries[0].id).await.expect("a delivery");
     let outcomes: Vec<String> =
         detail.attempt_log.expect("a log").into_iter().map(|attempt| attempt.outcome).collect();
@@ -160,7 +157,7 @@ async fn another_nodes_deliveries_are_not_ours_to_give_back(database: Database) 
     late.work().await;
     let wanted = || async {
         let lanes = heir.engine.waiting_lanes().await.expect("lanes");
-        lanes.iter().map(|(lane, _)| (*lane, 10)).collect::<Vec<_>>()
+        lanes.iter().map(|(lane, _)| wish(*lane)).collect::<Vec<_>>()
     };
     let first = late.engine.claim_deliveries(wanted().await).await.expect("a claim");
     late.engine.leave().await.expect("it counts as dead");

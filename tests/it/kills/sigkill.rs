@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::book::Book;
-use super::chance::Chance;
 use super::{PATIENCE, SETTINGS, events_of, types_of};
+use crate::support::chance::Chance;
 use crate::support::database::{Database, on_both};
 use crate::support::machine;
 use crate::support::process::{Application, Server};

@@ -7,9 +7,12 @@
 #![allow(dead_code, reason = "a helper may be there before the first test that needs it")]
 
 pub mod audit;
+pub mod chance;
 pub mod cluster;
 pub mod database;
+pub mod endpoints;
 pub mod http;
+pub mod loops;
 pub mod machine;
 pub mod node;
 pub mod process;
@@ -18,6 +21,7 @@ pub mod rude;
 pub mod rust_text;
 pub mod schemathesis;
 pub mod sdk;
+pub mod shop;
 pub mod wait;
 
 mod self_test;

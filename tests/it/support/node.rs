@@ -10,11 +10,11 @@ use ringback::clock::Clock;
 use ringback::delivery::{self, Dispatcher};
 use ringback::egress::{Answer, Client, Method, Outgoing, Policy, ScriptedResolver, SendError};
 use ringback::engine::{
-    Caller, Checked, Engine, JobType, NewCallback, NewJob, OwedDelivery, Parts, RateLimit, Sealer,
-    SourceName, StoredJob, folded,
+    Caller, Checked, DeliveryFilter, Engine, JobType, LaneWish, NewCallback, NewJob, OwedDelivery,
+    Parts, RateLimit, Sealer, SourceName, StoredJob, folded,
 };
 use ringback::files::Blobs;
-use ringback::formats::{AttemptView, Formats, Signature, SigningKeys};
+use ringback::formats::{AttemptView, Formats, Signature};
 use ringback::handlers::runner::{Limits, Runner, Step};
 use ringback::handlers::{self, Context, Ending, Handler, Product, Services};
 use ringback::ids::Timestamp;
@@ -114,6 +114,7 @@ impl Node {
             formats,
             sealer: Sealer::new(&[9; 32]).expect("a sealer"),
             public_url: "http://ringback.test".to_owned(),
+            disable_after: Duration::from_secs(120 * 60 * 60),
             observe_batch: Box::new(|_| {}),
         })
         .await
@@ -209,8 +210,11 @@ impl Node {
 
     /// Sends a claimed delivery as the dispatcher would, and records nothing.
     pub async fn send_by_hand(&self, owed: &OwedDelivery) -> Result<Answer, SendError> {
-        let secrets = self.engine.signing_secrets(owed.application).await.expect("secrets");
-        let keys = SigningKeys::from(secrets);
+        let ring = match owed.receiver.is_endpoint {
+            true => self.engine.endpoint_keys(owed.receiver.key).await,
+            false => self.engine.application_keys(owed.application).await,
+        };
+        let keys = ring.expect("keys").at(self.engine.now());
         let webhook_id = owed.event_id.to_string();
         let attempt = AttemptView {
             webhook_id: &webhook_id,
@@ -318,6 +322,21 @@ pub fn callback(url: &str) -> NewCallback {
         format: "standard".to_owned(),
         rate_limit: None,
     }
+}
+
+/// A wish for whatever a lane has.
+pub fn wish(lane: i64) -> LaneWish {
+    LaneWish { lane, room: 64, may_be_ordered: true }
+}
+
+/// Deliveries about one job.
+pub fn of_job(job: uuid::Uuid) -> DeliveryFilter {
+    DeliveryFilter { job: Some(job), ..DeliveryFilter::default() }
+}
+
+/// Deliveries in some statuses.
+pub fn in_statuses(statuses: &[String]) -> DeliveryFilter {
+    DeliveryFilter { statuses: statuses.to_vec(), ..DeliveryFilter::default() }
 }
 
 /// A rate for a callback.

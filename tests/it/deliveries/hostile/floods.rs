@@ -100,7 +100,14 @@ const CAPS: u64 = 64 * 1_024 + 64 * 1_024;
 
 on_both!(async a_server_under_flood_stays_within_its_caps);
 async fn a_server_under_flood_stays_within_its_caps(database: Database) {
-    let arguments = ["--egress-allow", "127.0.0.0/8", "--delivery-deadline-seconds", "2"];
+    let arguments = [
+        "--egress-allow",
+        "127.0.0.0/8",
+        "--delivery-deadline-seconds",
+        "2",
+        "--breaker-failures",
+        "0",
+    ];
     let server = Server::on(&database, &arguments);
     let client = server.client_of(&Application::create(&database, "shop"));
     let long_header = format!("x-long: {}\r\n", "y".repeat(4_000));

@@ -44,6 +44,11 @@ impl Reply {
         Reply::status(200)
     }
 
+    /// Whether it says that the request was received.
+    pub fn is_ok(&self) -> bool {
+        (200..300).contains(&self.status) && self.manner == Manner::Whole
+    }
+
     /// Reads the request and closes without an answer.
     pub fn hang_up() -> Reply {
         Reply { manner: Manner::HangUp, ..Reply::ok() }

@@ -1,0 +1,449 @@
+//! Deliveries as they are listed and read, and owed again by request.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::Engine;
+use super::applications::Caller;
+use super::error::{EngineError, EngineResult};
+use super::operation::subject;
+use super::record::follow;
+use super::stored::{read_id, read_json};
+use crate::ids::{Key, Timestamp};
+use crate::lifecycle::{EventType, pattern_matches};
+use crate::store::deliveries::{DeliveryRow, Ended, LiveChange, LiveRow, manner, phase, status};
+use crate::store::{deliveries, jobs};
+
+/// A delivery as the API shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryView {
+    /// Id.
+    pub id: Uuid,
+    /// The header over all tries.
+    pub webhook_id: Uuid,
+    /// Dotted name.
+    pub event_type: String,
+    /// The event's number.
+    pub sequence: i64,
+    /// About which job.
+    pub job_id: Option<Uuid>,
+    /// About which group.
+    pub group_id: Option<Uuid>,
+    /// For which endpoint; null for a callback.
+    pub endpoint_id: Option<Uuid>,
+    /// To whom, masked.
+    pub receiver: Box<RawValue>,
+    /// event, redelivery, replay, ping or trigger.
+    pub manner: &'static str,
+    /// pending, sending, held, delivered, exhausted, refused, cancelled.
+    pub status: &'static str,
+    /// Whether it holds up a strict endpoint.
+    pub blocking: bool,
+    /// Made so far.
+    pub attempts: i64,
+    /// When the next is due.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Why it ended, unless delivered.
+    pub reason: Option<String>,
+    /// When it was owed.
+    pub date_created: Timestamp,
+    /// When it ended.
+    pub date_completed: Option<Timestamp>,
+    /// What is sent, byte for byte; in the detail only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Every try, in the detail only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_log: Option<Vec<AttemptView>>,
+    /// Key.
+    #[serde(skip)]
+    pub key: Key,
+}
+
+/// An attempt as the API shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptView {
+    /// 1, 2, 3 …
+    pub number: i64,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// started, delivered, failed, refused, unknown.
+    pub outcome: String,
+    /// How long.
+    pub duration_ms: Option<i64>,
+    /// HTTP status.
+    pub response_status: Option<i64>,
+    /// Pairs.
+    pub response_headers: Option<Box<RawValue>>,
+    /// The first bytes.
+    pub response_body: Option<String>,
+    /// Stable code.
+    pub error_code: Option<String>,
+    /// For people.
+    pub error_detail: Option<String>,
+    /// What DNS answered.
+    pub resolved: Option<Box<RawValue>>,
+    /// Connected to.
+    pub address: Option<String>,
+    /// Milliseconds.
+    pub timings: Option<Box<RawValue>>,
+}
+
+/// The statuses a delivery is shown with.
+pub const DELIVERY_STATUSES: [&str; 7] =
+    ["pending", "sending", "held", "delivered", "exhausted", "refused", "cancelled"];
+
+fn delivery_status(row: &DeliveryRow) -> &'static str {
+    match (row.status, row.phase) {
+        (status::LIVE, Some(phase::LEASED)) => "sending",
+        (status::LIVE, Some(phase::HELD)) => "held",
+        (status::LIVE, Some(phase::BLOCKING)) => "exhausted",
+        (status::LIVE, Some(phase::FRESH | phase::BEHIND)) if row.blocked_by.is_some() => "held",
+        (status::LIVE, _) if row.disabled_at.is_some() && row.manner != manner::PING => "held",
+        (status::LIVE, _) => "pending",
+        (status::DELIVERED, _) => "delivered",
+        (status::EXHAUSTED, _) => "exhausted",
+        (status::REFUSED, _) => "refused",
+        _ => "cancelled",
+    }
+}
+
+fn manner_name(number: i64) -> &'static str {
+    match number {
+        manner::REDELIVERY => "redelivery",
+        manner::REPLAY => "replay",
+        manner::PING => "ping",
+        manner::TRIGGER => "trigger",
+        _ => "event",
+    }
+}
+
+fn delivery_view(row: DeliveryRow) -> EngineResult<DeliveryView> {
+    let optional = |id: &Option<Vec<u8>>| id.as_deref().map(read_id).transpose();
+    Ok(DeliveryView {
+        id: read_id(&row.public_id)?,
+        webhook_id: read_id(&row.event_id)?,
+        job_id: optional(&row.job_id)?,
+        group_id: optional(&row.group_id)?,
+        endpoint_id: optional(&row.endpoint_id)?,
+        receiver: read_json("a receiver", &row.receiver)?,
+        manner: manner_name(row.manner),
+        status: delivery_status(&row),
+        blocking: row.phase == Some(phase::BLOCKING),
+        event_type: row.event_type,
+        sequence: row.sequence,
+        attempts: row.attempts,
+        // A ping goes before all else, which is no time to be shown.
+        next_attempt_at: row.due_at.map(|due| Timestamp(due.max(row.created_at))),
+        reason: row.reason,
+        date_created: Timestamp(row.created_at),
+        date_completed: row.completed_at.map(Timestamp),
+        body: None,
+        attempt_log: None,
+        key: row.id,
+    })
+}
+
+/// Deliveries that one page of a filtered list looks at.
+const DELIVERY_SCAN: i64 = 1_000;
+
+/// Which deliveries are meant.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// About a job.
+    pub job: Option<Uuid>,
+    /// To an endpoint.
+    pub endpoint: Option<Uuid>,
+    /// In one of these; none for all.
+    pub statuses: Vec<String>,
+    /// Of events that one of these patterns names; none for all.
+    pub events: Vec<String>,
+    /// Owed at or after.
+    pub since: Option<Timestamp>,
+    /// Owed before.
+    pub until: Option<Timestamp>,
+}
+
+impl DeliveryFilter {
+    fn matches(&self, row: &DeliveryRow) -> bool {
+        let status = delivery_status(row);
+        let named = |pattern: &String| {
+            EventType::parse(&row.event_type).is_some_and(|event| pattern_matches(pattern, event))
+        };
+        (self.statuses.is_empty() || self.statuses.iter().any(|wanted| wanted == status))
+            && (self.events.is_empty() || self.events.iter().any(named))
+            && self.since.is_none_or(|since| row.created_at >= since.0)
+            && self.until.is_none_or(|until| row.created_at < until.0)
+    }
+}
+
+/// What a filter looks through.
+#[derive(Clone, Copy)]
+enum Among {
+    Application(Key),
+    Subject(Key),
+    Endpoint(Key),
+}
+
+impl Engine {
+    /// Deliveries of the caller that a filter means, newest first, older than a key.
+    pub async fn list_deliveries(
+        &self,
+        caller: &Caller,
+        filter: &DeliveryFilter,
+        before: Key,
+        limit: usize,
+    ) -> EngineResult<(Vec<DeliveryView>, Option<Key>)> {
+        let among = self.among(caller, filter).await?;
+        let (rows, next) = self.scan_deliveries(filter, among, before, limit).await?;
+        let views: EngineResult<Vec<_>> = rows.into_iter().map(delivery_view).collect();
+        Ok((views?, next))
+    }
+
+    async fn among(&self, caller: &Caller, filter: &DeliveryFilter) -> EngineResult<Among> {
+        let application = caller.application;
+        if let Some(id) = filter.endpoint {
+            let row = self.endpoint_row(caller, id).await?;
+            return Ok(Among::Endpoint(row.id));
+        }
+        let Some(id) = filter.job else { return Ok(Among::Application(application)) };
+        // A job in the trash still has its deliveries.
+        let row = self.store.read(move |connection| jobs::find(connection, id)).await?;
+        let own = row.filter(|row| row.application_id == application);
+        Ok(Among::Subject(own.ok_or_else(|| EngineError::not_found("job", id))?.id))
+    }
+
+    /// One page of rows that a filter means, and the key behind which the next one looks.
+    async fn scan_deliveries(
+        &self,
+        filter: &DeliveryFilter,
+        among: Among,
+        before: Key,
+        limit: usize,
+    ) -> EngineResult<(Vec<DeliveryRow>, Option<Key>)> {
+        let rows = self
+            .store
+            .read(move |connection| match among {
+                Among::Subject(key) => {
+                    deliveries::of_subject(connection, key, before, DELIVERY_SCAN)
+                }
+                Among::Endpoint(key) => {
+                    deliveries::of_endpoint(connection, key, before, DELIVERY_SCAN)
+                }
+                Among::Application(key) => {
+                    deliveries::of_application(connection, key, before, DELIVERY_SCAN)
+                }
+            })
+            .await?;
+        let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= DELIVERY_SCAN;
+        let mut next = rows.last().map(|row| row.id).filter(|_| full);
+        let job = match (filter.job, among) {
+            // The endpoint was looked through: the job is one more condition.
+            (Some(job), Among::Endpoint(_)) => Some(job.as_bytes().to_vec()),
+            _ => None,
+        };
+        let mut found: Vec<DeliveryRow> = Vec::new();
+        for row in rows {
+            if !filter.matches(&row) || (job.is_some() && row.job_id != job) {
+                continue;
+            }
+            if found.len() == limit {
+                next = found.last().map(|row| row.id);
+                break;
+            }
+            found.push(row);
+        }
+        Ok((found, next))
+    }
+
+    /// One delivery of the caller with its attempts.
+    pub async fn find_delivery(&self, caller: &Caller, id: Uuid) -> EngineResult<DeliveryView> {
+        let application = caller.application;
+        let found = self
+            .store
+            .read(move |connection| {
+                let Some(row) = deliveries::find(connection, id)? else { return Ok(None) };
+                let attempts = deliveries::attempts(connection, row.id)?;
+                let body = deliveries::body(connection, row.id)?;
+                Ok(Some((row, attempts, body)))
+            })
+            .await?;
+        let (row, attempts, body) = found
+            .filter(|(row, ..)| row.application_id == application)
+            .ok_or_else(|| EngineError::not_found("delivery", id))?;
+        let raw = |text: Option<String>| {
+            text.map(|text| read_json::<Box<RawValue>>("an attempt", &text)).transpose()
+        };
+        let mut log = Vec::with_capacity(attempts.len());
+        for attempt in attempts {
+            log.push(AttemptView {
+                number: attempt.number,
+                started_at: Timestamp(attempt.started_at),
+                finished_at: attempt.finished_at.map(Timestamp),
+                outcome: attempt.outcome,
+                duration_ms: attempt.duration_ms,
+                response_status: attempt.response_status,
+                response_headers: raw(attempt.response_headers)?,
+                response_body: attempt.response_body,
+                error_code: attempt.error_code,
+                error_detail: attempt.error_detail,
+                resolved: raw(attempt.resolved)?,
+                address: attempt.address,
+                timings: raw(attempt.timings)?,
+            });
+        }
+        let mut view = delivery_view(row)?;
+        view.body = body;
+        view.attempt_log = Some(log);
+        Ok(view)
+    }
+
+    /// Owes a delivery again, from the start of its schedule: an ended one outside any order, one
+    /// that holds up its endpoint in its place.
+    pub async fn redeliver(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
+        let key = self.find_delivery(caller, id).await?.key;
+        let (taken, lanes) = self.owe_again(vec![key]).await?;
+        self.bells.ring_lanes(&lanes);
+        match taken {
+            Again::Owed(_) => Ok(()),
+            Again::Live => Err(EngineError::DeliveryLive(id)),
+            Again::Gone => Err(EngineError::ReceiverDeleted(id)),
+        }
+    }
+
+    /// Gives up a delivery that holds up its endpoint, and goes on behind it.
+    pub async fn skip_delivery(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
+        let key = self.find_delivery(caller, id).await?.key;
+        let lanes = self
+            .custom(vec![subject("delivery", key)], move |transaction, _, now| {
+                let row = deliveries::hold(transaction, &[key])?.into_iter().next();
+                let row = row
+                    .filter(|row| row.phase == phase::BLOCKING)
+                    .ok_or(EngineError::NotBlocking(id))?;
+                let ended = Ended {
+                    id: key,
+                    status: status::EXHAUSTED,
+                    attempts: row.attempts,
+                    token: row.token,
+                    reason: Some(SKIPPED.to_owned()),
+                    completed_at: now.0,
+                };
+                let mut lanes = Vec::new();
+                follow(transaction, &row, now, &mut lanes)?;
+                deliveries::unblock(transaction, key, row.receiver_id)?;
+                deliveries::end(transaction, &[ended])?;
+                Ok(lanes)
+            })
+            .await?;
+        self.bells.ring_lanes(&lanes);
+        Ok(())
+    }
+
+    /// Owes deliveries again that a filter means, newest first, older than a key; with `dry_run`
+    /// they are only counted.
+    pub async fn redeliver_matching(
+        &self,
+        caller: &Caller,
+        filter: &DeliveryFilter,
+        before: Key,
+        dry_run: bool,
+    ) -> EngineResult<BulkRedelivery> {
+        let among = self.among(caller, filter).await?;
+        let mut done = BulkRedelivery { matched: 0, redelivered: 0, next: Some(before) };
+        for _ in 0..MOST_PAGES {
+            let Some(before) = done.next.filter(|_| done.matched < MOST_REDELIVERED) else { break };
+            let limit = MOST_REDELIVERED - done.matched;
+            let (rows, next) = self.scan_deliveries(filter, among, before, limit).await?;
+            done.matched += rows.len();
+            done.next = next;
+            let keys: Vec<Key> = rows.iter().map(|row| row.id).collect();
+            if !dry_run && !keys.is_empty() {
+                let (taken, lanes) = self.owe_again(keys).await?;
+                self.bells.ring_lanes(&lanes);
+                if let Again::Owed(count) = taken {
+                    done.redelivered += count;
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    async fn owe_again(&self, keys: Vec<Key>) -> EngineResult<(Again, Vec<i64>)> {
+        let subjects = keys.iter().map(|key| subject("delivery", key)).collect();
+        self.custom(subjects, move |transaction, _, now| {
+            let routes = deliveries::hold_lasting(transaction, &keys)?;
+            let live: HashMap<Key, LiveRow> = deliveries::hold(transaction, &keys)?
+                .into_iter()
+                .map(|row| (row.id, row))
+                .collect();
+            let (mut lanes, mut again) = (Vec::new(), Vec::new());
+            let mut owed = 0;
+            for route in &routes {
+                match live.get(&route.id) {
+                    None => deliveries::revive(transaction, route, manner::REDELIVERY, now.0)?,
+                    Some(row) if row.phase == phase::BLOCKING => {
+                        deliveries::unblock(transaction, row.id, row.receiver_id)?;
+                        again.push(from_the_start(row, now));
+                    }
+                    Some(_) => continue,
+                }
+                owed += 1;
+                if !lanes.contains(&route.lane) {
+                    lanes.push(route.lane);
+                }
+            }
+            deliveries::update_live(transaction, &again)?;
+            let again = match owed {
+                0 if routes.is_empty() => Again::Gone,
+                0 => Again::Live,
+                owed => Again::Owed(owed),
+            };
+            Ok((again, lanes))
+        })
+        .await
+    }
+}
+
+fn from_the_start(row: &LiveRow, now: Timestamp) -> LiveChange {
+    LiveChange {
+        id: row.id,
+        phase: phase::WAITING,
+        due_at: now.0,
+        token: row.token,
+        node_id: None,
+        attempts: row.attempts,
+        tries: 0,
+        previous_failure: None,
+    }
+}
+
+enum Again {
+    Owed(usize),
+    Live,
+    Gone,
+}
+
+/// Why a delivery ended that held up its endpoint.
+const SKIPPED: &str = "skipped";
+/// Deliveries that one call owes again at most.
+const MOST_REDELIVERED: usize = 10_000;
+/// Pages that one call looks through at most.
+const MOST_PAGES: usize = 200;
+
+/// What a bulk redelivery came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BulkRedelivery {
+    /// Meant by the filter.
+    pub matched: usize,
+    /// Owed again now; the others were still owed, or their endpoint is deleted.
+    pub redelivered: usize,
+    /// Where to go on, when there was more to look through.
+    pub next: Option<Key>,
+}

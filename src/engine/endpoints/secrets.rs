@@ -1,0 +1,413 @@
+//! What an endpoint's deliveries are signed with: shared secrets and ed25519 keys, of which
+//! several may sign side by side while receivers change over.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{corrupt, own};
+use crate::engine::Engine;
+use crate::engine::applications::{Caller, PLACE as SECRET_PLACE};
+use crate::engine::core::Core;
+use crate::engine::error::{EngineError, EngineResult};
+use crate::engine::operation::subject;
+use crate::engine::stored::read_id;
+use crate::formats::{Ed25519Key, Signature, SigningKeys, SigningSecret};
+use crate::ids::{Key, Timestamp, new_id, new_stamp};
+use crate::store::applications::{CredentialRow, kind};
+use crate::store::receivers::ReceiverRow;
+use crate::store::{StoreResult, Transaction, applications, receivers};
+
+/// Keys of one endpoint that sign at once at most: each makes every request longer.
+const MOST_KEYS: usize = 10;
+
+/// The place name under which private keys are sealed.
+const KEY_PLACE: &str = "signing key";
+
+/// The two kinds of key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretKind {
+    /// Shared with the receiver.
+    Hmac,
+    /// Of which the receiver knows the public half.
+    Ed25519,
+}
+
+impl SecretKind {
+    fn of(signature: Signature) -> SecretKind {
+        match signature {
+            Signature::Standard | Signature::Hex => SecretKind::Hmac,
+            Signature::Ed25519 => SecretKind::Ed25519,
+        }
+    }
+
+    fn stored(self) -> &'static str {
+        match self {
+            SecretKind::Hmac => kind::ENDPOINT_SECRET,
+            SecretKind::Ed25519 => kind::ENDPOINT_KEY,
+        }
+    }
+
+    fn read(row: &CredentialRow) -> SecretKind {
+        if row.kind == kind::ENDPOINT_KEY { SecretKind::Ed25519 } else { SecretKind::Hmac }
+    }
+}
+
+/// A key that was just made.
+#[derive(Clone)]
+pub struct NewSecret {
+    /// Id.
+    pub id: Uuid,
+    /// Shared secret or key pair.
+    pub kind: SecretKind,
+    /// When made.
+    pub date_created: Timestamp,
+    /// What verifies with it: `whsec_…`, which is shown once, or the public `whpk_…`.
+    pub shown: String,
+    /// What signs with it.
+    text: String,
+}
+
+impl std::fmt::Debug for NewSecret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "NewSecret({})", self.id)
+    }
+}
+
+/// A key as the API lists it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretView {
+    /// Id.
+    pub id: Uuid,
+    /// Shared secret or key pair.
+    pub kind: SecretKind,
+    /// When made.
+    pub date_created: Timestamp,
+    /// Kept to the minute.
+    pub date_last_used: Option<Timestamp>,
+    /// When it stops to sign.
+    pub date_expires: Option<Timestamp>,
+    /// Whether it signs now.
+    pub active: bool,
+}
+
+/// A public key as the API lists it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublicKeyView {
+    /// Id.
+    pub id: Uuid,
+    /// `whpk_…`
+    pub public_key: String,
+    /// When made.
+    pub date_created: Timestamp,
+    /// When it stops to sign.
+    pub date_expires: Option<Timestamp>,
+}
+
+/// What signs deliveries, and until when each of them does.
+pub struct KeyRing {
+    /// Shared secrets, the newest first.
+    pub secrets: Vec<Dated<SigningSecret>>,
+    /// Key pairs, the newest first.
+    pub ed25519: Vec<Dated<Ed25519Key>>,
+}
+
+/// A key with its end.
+pub struct Dated<T> {
+    /// Key of its row.
+    pub credential: Key,
+    /// When it stops to sign.
+    pub expires_at: Option<Timestamp>,
+    /// The key.
+    pub value: T,
+}
+
+impl KeyRing {
+    /// Those that sign at a time.
+    pub fn at(&self, now: Timestamp) -> SigningKeys {
+        SigningKeys { secrets: signing(&self.secrets, now), ed25519: signing(&self.ed25519, now) }
+    }
+
+    /// The rows of those that sign at a time.
+    pub fn credentials_at(&self, now: Timestamp) -> Vec<Key> {
+        let secrets = self.secrets.iter().filter(|dated| dated.signs_at(now));
+        let pairs = self.ed25519.iter().filter(|dated| dated.signs_at(now));
+        let secrets = secrets.map(|dated| dated.credential);
+        secrets.chain(pairs.map(|dated| dated.credential)).collect()
+    }
+}
+
+impl<T> Dated<T> {
+    fn signs_at(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| end > now)
+    }
+}
+
+fn signing<T: Clone>(all: &[Dated<T>], now: Timestamp) -> Vec<T> {
+    all.iter().filter(|dated| dated.signs_at(now)).map(|dated| dated.value.clone()).collect()
+}
+
+fn is_active(row: &CredentialRow, now: Timestamp) -> bool {
+    row.revoked_at.is_none() && row.expires_at.is_none_or(|end| end > now.0)
+}
+
+fn active_of(rows: &[CredentialRow], kind: SecretKind, now: Timestamp) -> usize {
+    rows.iter().filter(|row| SecretKind::read(row) == kind && is_active(row, now)).count()
+}
+
+/// Stores a key of an endpoint.
+pub(super) fn insert(
+    transaction: &mut Transaction<'_>,
+    core: &Core,
+    endpoint: &ReceiverRow,
+    secret: &NewSecret,
+    now: Timestamp,
+) -> StoreResult<()> {
+    let place = place_of(secret.kind);
+    let sealed = core.sealer.seal(place, secret.text.as_bytes());
+    let sealed = sealed.map_err(|error| crate::store::StoreError::Corrupt(error.to_string()))?;
+    let row = CredentialRow {
+        id: transaction.key()?,
+        public_id: secret.id.as_bytes().to_vec(),
+        application_id: endpoint.application_id,
+        kind: secret.kind.stored().to_owned(),
+        lookup: None,
+        sealed: Some(sealed),
+        scopes: String::new(),
+        created_at: now.0,
+        last_used_at: None,
+        expires_at: None,
+        revoked_at: None,
+    };
+    applications::insert_endpoint_credential(transaction, endpoint.id, &row)
+}
+
+fn place_of(kind: SecretKind) -> &'static str {
+    match kind {
+        SecretKind::Hmac => SECRET_PLACE,
+        SecretKind::Ed25519 => KEY_PLACE,
+    }
+}
+
+impl Engine {
+    /// Draws a key that such a signature needs.
+    pub(super) fn draw_secret_for(&self, signature: Signature) -> EngineResult<NewSecret> {
+        let bytes = self.core.sealer.random_bytes::<32>();
+        let bytes = bytes.map_err(|error| corrupt(error.to_string()))?;
+        let kind = SecretKind::of(signature);
+        let (shown, text) = match kind {
+            SecretKind::Hmac => {
+                let secret = SigningSecret::from_key(&bytes);
+                let secret = secret.map_err(|error| corrupt(error.to_string()))?;
+                (secret.text().to_owned(), secret.text().to_owned())
+            }
+            SecretKind::Ed25519 => {
+                let pair = Ed25519Key::from_seed(&bytes);
+                let pair = pair.map_err(|error| corrupt(error.to_string()))?;
+                (pair.public_text().to_owned(), pair.text().to_owned())
+            }
+        };
+        Ok(NewSecret { id: new_id(), kind, date_created: self.now(), shown, text })
+    }
+
+    /// Whether an endpoint has an active key for such a signature.
+    pub(super) async fn has_key_for(
+        &self,
+        endpoint: Key,
+        signature: Signature,
+    ) -> EngineResult<bool> {
+        let rows = self
+            .store
+            .read(move |connection| applications::endpoint_credentials(connection, endpoint))
+            .await?;
+        Ok(active_of(&rows, SecretKind::of(signature), self.now()) > 0)
+    }
+
+    /// Keys of the caller's endpoint, the newest first.
+    pub async fn endpoint_secrets(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+    ) -> EngineResult<Vec<SecretView>> {
+        let endpoint = self.endpoint_row(caller, id).await?;
+        let now = self.now();
+        let rows = self
+            .store
+            .read(move |connection| applications::endpoint_credentials(connection, endpoint.id))
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(SecretView {
+                    id: read_id(&row.public_id)?,
+                    kind: SecretKind::read(row),
+                    date_created: Timestamp(row.created_at),
+                    date_last_used: row.last_used_at.map(Timestamp),
+                    date_expires: row.revoked_at.or(row.expires_at).map(Timestamp),
+                    active: is_active(row, now),
+                })
+            })
+            .collect()
+    }
+
+    /// A further key of the kind that the endpoint's signature needs: `given` by the caller, or
+    /// drawn. With `overlap_seconds` the others of the kind stop to sign after it.
+    pub async fn add_endpoint_secret(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        given: Option<SigningSecret>,
+        overlap_seconds: Option<i64>,
+    ) -> EngineResult<NewSecret> {
+        let endpoint = self.endpoint_row(caller, id).await?;
+        let signature = Signature::parse(&endpoint.signature).unwrap_or_default();
+        let kind = SecretKind::of(signature);
+        let mut secret = self.draw_secret_for(signature)?;
+        if let Some(given) = given {
+            if kind == SecretKind::Ed25519 {
+                return Err(EngineError::Invalid(
+                    "secret is not allowed: this endpoint signs with ed25519 keys, which are \
+                     made here"
+                        .to_owned(),
+                ));
+            }
+            secret.shown = given.text().to_owned();
+            secret.text = given.text().to_owned();
+        }
+        let (application, drawn) = (caller.application, secret.clone());
+        let keys = vec![subject("endpoints", application), subject("endpoint", endpoint.id)];
+        self.custom(keys, move |transaction, core, now| {
+            let mut row = own(transaction, application, id)?;
+            let known = applications::endpoint_credentials(transaction, row.id)?;
+            // A rotation ends the others, so it may go beyond the limit for a while.
+            if overlap_seconds.is_none() && active_of(&known, kind, now) >= MOST_KEYS {
+                return Err(EngineError::TooManySecrets(MOST_KEYS));
+            }
+            if let Some(seconds) = overlap_seconds {
+                let others = known.iter().filter(|row| SecretKind::read(row) == kind);
+                let others: Vec<Key> = others.map(|row| row.id).collect();
+                let end = now.plus_millis(seconds.max(0) * 1_000).0;
+                applications::expire_credentials(transaction, &others, end)?;
+            }
+            insert(transaction, core, &row, &drawn, now)?;
+            stamp(transaction, &mut row)?;
+            Ok(())
+        })
+        .await?;
+        Ok(secret)
+    }
+
+    /// Ends one key of the caller's endpoint at once. The last one of the kind in use stays.
+    pub async fn revoke_endpoint_secret(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        secret: Uuid,
+    ) -> EngineResult<()> {
+        let application = caller.application;
+        let endpoint = self.endpoint_row(caller, id).await?;
+        let keys = vec![subject("endpoints", application), subject("endpoint", endpoint.id)];
+        self.custom(keys, move |transaction, _, now| {
+            let mut row = own(transaction, application, id)?;
+            let known = applications::endpoint_credentials(transaction, row.id)?;
+            let found = known.iter().find(|row| row.public_id == secret.as_bytes());
+            let Some(found) = found.filter(|row| row.revoked_at.is_none()) else {
+                return Err(EngineError::not_found("secret", secret));
+            };
+            let in_use = SecretKind::of(Signature::parse(&row.signature).unwrap_or_default());
+            let kind = SecretKind::read(found);
+            if kind == in_use && is_active(found, now) && active_of(&known, kind, now) == 1 {
+                return Err(EngineError::LastSecret(secret));
+            }
+            applications::revoke_credential(transaction, application, secret, now.0)?;
+            stamp(transaction, &mut row)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Public keys of the caller's endpoint that sign now, the newest first.
+    pub async fn public_keys(&self, caller: &Caller, id: Uuid) -> EngineResult<Vec<PublicKeyView>> {
+        let endpoint = self.endpoint_row(caller, id).await?;
+        let now = self.now();
+        let rows = self
+            .store
+            .read(move |connection| applications::endpoint_credentials(connection, endpoint.id))
+            .await?;
+        let mut keys = Vec::new();
+        for row in rows.iter().filter(|row| is_active(row, now)) {
+            if SecretKind::read(row) == SecretKind::Ed25519 {
+                keys.push(PublicKeyView {
+                    id: read_id(&row.public_id)?,
+                    public_key: self.open_pair(row)?.public_text().to_owned(),
+                    date_created: Timestamp(row.created_at),
+                    date_expires: row.expires_at.map(Timestamp),
+                });
+            }
+        }
+        if keys.is_empty() { Err(EngineError::NoPublicKey(id)) } else { Ok(keys) }
+    }
+
+    /// What signs an endpoint's deliveries.
+    pub async fn endpoint_keys(&self, endpoint: Key) -> EngineResult<KeyRing> {
+        let rows = self
+            .store
+            .read(move |connection| applications::endpoint_credentials(connection, endpoint))
+            .await?;
+        Ok(self.key_ring(&rows))
+    }
+
+    /// What signs deliveries to an application's callbacks.
+    pub async fn application_keys(&self, application: Key) -> EngineResult<KeyRing> {
+        let rows = self
+            .store
+            .read(move |connection| {
+                applications::credentials(connection, application, kind::SIGNING_SECRET)
+            })
+            .await?;
+        Ok(self.key_ring(&rows))
+    }
+
+    /// One that cannot be read is left out: the others still sign.
+    fn key_ring(&self, rows: &[CredentialRow]) -> KeyRing {
+        let mut keys = KeyRing { secrets: Vec::new(), ed25519: Vec::new() };
+        for row in rows.iter().filter(|row| row.revoked_at.is_none()) {
+            let (credential, expires_at) = (row.id, row.expires_at.map(Timestamp));
+            let read = match SecretKind::read(row) {
+                SecretKind::Hmac => self.open_secret(row).map(|value| {
+                    keys.secrets.push(Dated { credential, expires_at, value });
+                }),
+                SecretKind::Ed25519 => self.open_pair(row).map(|value| {
+                    keys.ed25519.push(Dated { credential, expires_at, value });
+                }),
+            };
+            if read.is_err() {
+                tracing::error!(credential, "a signing secret cannot be read");
+            }
+        }
+        keys
+    }
+
+    fn open_secret(&self, row: &CredentialRow) -> EngineResult<SigningSecret> {
+        SigningSecret::parse(&self.open_text(row)?).map_err(|error| corrupt(error.to_string()))
+    }
+
+    fn open_pair(&self, row: &CredentialRow) -> EngineResult<Ed25519Key> {
+        Ed25519Key::parse(&self.open_text(row)?).map_err(|error| corrupt(error.to_string()))
+    }
+
+    fn open_text(&self, row: &CredentialRow) -> EngineResult<String> {
+        let sealed = row.sealed.as_deref().unwrap_or_default();
+        let plain = self.core.sealer.open(place_of(SecretKind::read(row)), sealed);
+        let plain = plain.map_err(|error| corrupt(error.to_string()))?;
+        String::from_utf8(plain).map_err(|error| corrupt(error.to_string()))
+    }
+}
+
+/// Makes every node read the endpoint's keys anew.
+fn stamp(transaction: &mut Transaction<'_>, row: &mut ReceiverRow) -> StoreResult<()> {
+    row.version = new_stamp();
+    receivers::update_endpoint(transaction, row)?;
+    receivers::stamp_application(transaction, row.application_id, new_stamp())
+}

@@ -1,0 +1,144 @@
+//! `urn:job:webhook.replay`: owes events of the past to an endpoint once more.
+//!
+//! The engine owes a page and writes down how far it came in one transaction; this only drives it,
+//! waits while the endpoint's window is full, and looks at the wish to stop between pages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::work::{self, unless_stopped};
+use super::{Context, Ending, Handler, Product};
+use crate::engine::{
+    Checked, EngineResult, JobType, REPLAY_TYPE, ReplayOrder, ReplayProgress, ReplayStep,
+    SourceName,
+};
+use crate::lifecycle::{EventType, pattern_matches};
+
+/// See the module.
+pub struct ReplayWebhooks;
+
+/// How long to wait for room in the window.
+const PAUSE: Duration = Duration::from_millis(100);
+
+fn read(specification: &Value) -> Result<ReplayOrder, String> {
+    let order: ReplayOrder = serde_json::from_value(specification.clone()).map_err(|error| {
+        format!(
+            "specification: {error}; allowed: endpointId, since, until (RFC 3339), events \
+             (patterns), onlyFailed"
+        )
+    })?;
+    if order.until <= order.since {
+        return Err(format!(
+            "specification.until {} is not after specification.since {}",
+            order.until, order.since
+        ));
+    }
+    for pattern in order.events.iter().flatten() {
+        if !EventType::ALL.iter().any(|event| pattern_matches(pattern, *event)) {
+            return Err(format!("specification.events: {pattern:?} names no event"));
+        }
+    }
+    Ok(order)
+}
+
+impl JobType for ReplayWebhooks {
+    fn name(&self) -> &'static str {
+        REPLAY_TYPE
+    }
+
+    fn check(&self, specification: &Value, sources: &[SourceName]) -> Result<Checked, String> {
+        if !sources.is_empty() {
+            return Err(format!(
+                "sources has {} entries; allowed with {REPLAY_TYPE}: none",
+                sources.len()
+            ));
+        }
+        let order = read(specification)?;
+        Ok(Checked {
+            specification: serde_json::to_value(&order).map_err(|error| error.to_string())?,
+            secrets: Value::Null,
+            sources: Vec::new(),
+            outside_url: None,
+        })
+    }
+}
+
+impl Handler for ReplayWebhooks {
+    fn run(self: Arc<Self>, context: Context) -> BoxFuture<'static, Ending> {
+        Box::pin(async move { replay(&context).await.map_or_else(|ending| ending, Ending::Done) })
+    }
+}
+
+async fn replay(context: &Context) -> Result<Product, Ending> {
+    let order = read(&work::specification(context))
+        .map_err(|why| Ending::permanent("specification_invalid", why))?;
+    loop {
+        if context.stop.requested() {
+            return Err(Ending::Stopped);
+        }
+        let (step, progress) = page(context, &order).await.map_err(|error| {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "a page of a replay failed");
+            Ending::transient("storage_failed", "the database failed")
+        })?;
+        context.progress.set(progress.fraction());
+        match step {
+            ReplayStep::More => {}
+            ReplayStep::Wait => unless_stopped(&context.stop, tokio::time::sleep(PAUSE)).await?,
+            ReplayStep::Done => {
+                return Ok(Product::of(work::payload(&json!({
+                    "endpointId": order.endpoint_id,
+                    "owed": progress.owed,
+                    "skipped": progress.skipped,
+                }))));
+            }
+            ReplayStep::Disabled => {
+                let text = format!("the endpoint was disabled after {} deliveries", progress.owed);
+                return Err(Ending::permanent("endpoint_disabled", text));
+            }
+            ReplayStep::Gone => {
+                let text = format!("endpoint {} is not known", order.endpoint_id);
+                return Err(Ending::permanent("endpoint_not_found", text));
+            }
+        }
+    }
+}
+
+async fn page(
+    context: &Context,
+    order: &ReplayOrder,
+) -> EngineResult<(ReplayStep, ReplayProgress)> {
+    context.services.engine.replay_page(&context.job, order).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn specification() -> Value {
+        json!({
+            "endpointId": "0197c0de-0000-7000-8000-000000000001",
+            "since": "2026-01-01T00:00:00.000Z",
+            "until": "2026-01-02T00:00:00.000Z",
+        })
+    }
+
+    fn refusal(member: &str, value: Value) -> String {
+        let mut specification = specification();
+        specification[member] = value;
+        ReplayWebhooks.check(&specification, &[]).map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn an_order_is_checked() {
+        let checked = ReplayWebhooks.check(&specification(), &[]).unwrap();
+        assert_eq!(checked.specification["onlyFailed"], false);
+        assert!(refusal("until", json!("2026-01-01T00:00:00.000Z")).contains("is not after"));
+        assert!(refusal("since", json!("yesterday")).contains("yesterday"));
+        assert!(refusal("events", json!(["job.nothing"])).contains("job.nothing"));
+        assert!(refusal("rate", json!(1)).contains("rate"));
+    }
+}

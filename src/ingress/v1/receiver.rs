@@ -1,0 +1,289 @@
+//! What callbacks and endpoints have in common: an address, patterns of events, headers, a rate.
+//!
+//! The text of an address is judged at once. Names are resolved as well, but remembered for a
+//! moment when they were fine; a name that does not resolve now is no reason to refuse, because
+//! every delivery is judged anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::parse::{Members, Object, Place, items, text};
+use crate::egress::mask::mask_url_credentials;
+use crate::egress::{self, Host, SendError, check_header, forbidden_header};
+use crate::engine::{
+    Address, HeaderChanges, MOST_HEADER_BYTES, MOST_HEADERS, RateChange, RateLimit,
+};
+use crate::ingress::causes::barred;
+use crate::ingress::problem::{Code, Problem};
+use crate::ingress::state::State;
+use crate::lifecycle::EventType;
+
+const FAMILIES: &[&str] = &["*", "job.*", "group.*", "endpoint.*", "file.*"];
+/// Patterns that one list may hold.
+pub const MAX_EVENTS: usize = 32;
+const MAX_PER_SECOND: f64 = 10_000.0;
+
+/// Names whose addresses were fine lately.
+const VERDICT_AGE: Duration = Duration::from_secs(10);
+const MAX_ORIGINS: usize = 10_000;
+/// Names of one batch that are resolved at the same time.
+const PARALLEL: usize = 16;
+
+/// Addresses in a request that DNS has to be asked about, by origin.
+#[derive(Default)]
+pub struct Unvetted(BTreeMap<String, Question>);
+
+/// One of them.
+struct Question {
+    url: String,
+    /// Where it stands in the body.
+    pointer: String,
+    /// What the request is refused with.
+    code: Code,
+}
+
+/// Origins that need no question for a while.
+#[derive(Default)]
+pub struct VettedOrigins {
+    until: Mutex<HashMap<String, Instant>>,
+}
+
+impl VettedOrigins {
+    fn knows(&self, origin: &str) -> bool {
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.get(origin).is_some_and(|until| *until > Instant::now())
+    }
+
+    fn keep(&self, origin: String) {
+        let mut known = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if known.len() >= MAX_ORIGINS {
+            known.retain(|_, until| *until > now);
+        }
+        if known.len() < MAX_ORIGINS {
+            known.insert(origin, now + VERDICT_AGE);
+        }
+    }
+
+    /// Asks DNS about what a request named.
+    pub async fn vet(&self, egress: &egress::Client, unvetted: Unvetted) -> Result<(), Problem> {
+        let verdicts =
+            futures_util::stream::iter(unvetted.0).map(|(origin, question)| async move {
+                match egress.vet(&question.url).await {
+                    Err(SendError::Refused(refusal)) => {
+                        Err(barred(question.code, &refusal).at_pointer(question.pointer))
+                    }
+                    // It has no address now; it may have one when there is something to deliver.
+                    Ok(_) | Err(_) => {
+                        self.keep(origin);
+                        Ok(())
+                    }
+                }
+            });
+        verdicts.buffer_unordered(PARALLEL).try_collect().await
+    }
+}
+
+/// An address, by its text; `code` is for refusing it.
+pub fn address(
+    state: &State,
+    url: &str,
+    place: &Place<'_>,
+    code: Code,
+    unvetted: &mut Unvetted,
+) -> Result<Address, Problem> {
+    let target = state
+        .egress
+        .check_url(url)
+        .map_err(|refusal| barred(code, &refusal).at_pointer(place.pointer()))?;
+    let origin = target.origin();
+    if matches!(target.host, Host::Name(_)) && !state.origins.knows(&origin) {
+        let question = Question { url: target.url.clone(), pointer: place.pointer(), code };
+        unvetted.0.entry(origin.clone()).or_insert(question);
+    }
+    Ok(Address { shown_url: mask_url_credentials(&target.url), url: target.url, origin })
+}
+
+/// Whether a text names events.
+pub fn is_pattern(text: &str) -> bool {
+    EventType::parse(text).is_some() || FAMILIES.contains(&text)
+}
+
+/// All texts that do.
+pub fn known_patterns() -> String {
+    let known: Vec<_> = EventType::ALL.iter().map(|event| event.as_str()).collect();
+    format!("{}, {}", known.join(", "), FAMILIES.join(", "))
+}
+
+/// A list of patterns.
+pub fn events(raw: &RawValue, place: &Place<'_>) -> Result<Vec<String>, Problem> {
+    let items = items(raw, place, 1, MAX_EVENTS)?;
+    let mut events = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let place = place.item(index);
+        let event = text(item, &place)?;
+        if !is_pattern(&event) {
+            return Err(place.invalid(format!("is no event; allowed: {}", known_patterns())));
+        }
+        events.push(event.into_owned());
+    }
+    Ok(events)
+}
+
+/// Headers that are sent along.
+pub fn headers(
+    raw: &RawValue,
+    place: &Place<'_>,
+    code: Code,
+) -> Result<Vec<(String, String)>, Problem> {
+    let mut headers = Vec::new();
+    for (name, value) in header_changes(raw, place, code)? {
+        let Some(value) = value else {
+            return Err(place.member(&name).invalid("is null; expected a string"));
+        };
+        headers.push((name, value));
+    }
+    Ok(headers)
+}
+
+/// What becomes of headers, by name; those without a value go.
+pub fn header_changes(
+    raw: &RawValue,
+    place: &Place<'_>,
+    code: Code,
+) -> Result<HeaderChanges, Problem> {
+    let members = Members::read(raw, place, MOST_HEADERS)?;
+    let mut headers = HeaderChanges::with_capacity(members.iter().len());
+    let mut bytes = 0;
+    for (name, raw) in members.iter() {
+        let place = place.member(name);
+        let value = match raw.get() {
+            "null" => None,
+            _ => Some(text(raw, &place)?.into_owned()),
+        };
+        if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            return Err(place.invalid("is given twice; names of headers know no case"));
+        }
+        let shown = value.as_deref().unwrap_or_default();
+        // The body is JSON, whatever a receiver would like to call it.
+        let refused = match forbidden_header(name) || name.eq_ignore_ascii_case("content-type") {
+            true => Err(egress::Refusal::HeaderNotAllowed {
+                name: name.chars().take(64).flat_map(char::escape_default).collect(),
+            }),
+            false => check_header(name, shown),
+        };
+        refused.map_err(|refusal| barred(code, &refusal).at_pointer(place.pointer()))?;
+        bytes += name.len() + shown.len();
+        headers.push((name.to_owned(), value));
+    }
+    if bytes > MOST_HEADER_BYTES {
+        let text = format!("holds {bytes} bytes; allowed: {MOST_HEADER_BYTES} together");
+        return Err(place.invalid(text));
+    }
+    Ok(headers)
+}
+
+/// How fast deliveries may come.
+pub fn rate_limit(raw: &RawValue, place: &Place<'_>) -> Result<RateLimit, Problem> {
+    let object = Object::read(raw, place, RATE_MEMBERS)?;
+    object.required("perSecond")?;
+    let per_second = per_second(&object)?.unwrap_or(MAX_PER_SECOND);
+    Ok(RateLimit::new(per_second, burst(&object)?))
+}
+
+/// What becomes of a rate.
+pub fn rate_change(raw: &RawValue, place: &Place<'_>) -> Result<RateChange, Problem> {
+    let object = Object::read(raw, place, RATE_MEMBERS)?;
+    if matches!(object.patched("perSecond"), Some(None)) {
+        let text = "cannot be removed alone; set `rateLimit` to null for no limit";
+        return Err(place.member("perSecond").invalid(text));
+    }
+    let burst = match object.patched("burst") {
+        None => None,
+        Some(_) => Some(burst(&object)?),
+    };
+    Ok(RateChange { per_second: per_second(&object)?, burst })
+}
+
+const RATE_MEMBERS: &[&str] = &["perSecond", "burst"];
+
+fn per_second(object: &Object<'_, '_>) -> Result<Option<f64>, Problem> {
+    object.number("perSecond", 0.001, MAX_PER_SECOND)
+}
+
+fn burst(object: &Object<'_, '_>) -> Result<Option<u32>, Problem> {
+    // Within 1 to 10000.
+    Ok(object.integer("burst", 1, MAX_PER_SECOND as i64)?.map(|burst| burst as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingress::v1::parse::body;
+
+    fn read_headers(json: &str) -> Result<Vec<(String, String)>, Problem> {
+        headers(body(json.as_bytes()).unwrap(), &Place::ROOT, Code::CallbackRefused)
+    }
+
+    #[test]
+    fn headers_are_bounded_and_vetted() {
+        assert_eq!(read_headers(r#"{"X-A":"b"}"#).unwrap(), [("X-A".to_owned(), "b".to_owned())]);
+        for (json, code) in [
+            (r#"{"Host":"b"}"#, Code::CallbackRefused),
+            (r#"{"webhook-id":"b"}"#, Code::CallbackRefused),
+            (r#"{"a b":"c"}"#, Code::CallbackRefused),
+            (r#"{"a":"b\r\nc: d"}"#, Code::CallbackRefused),
+            (r#"{"a":1}"#, Code::InvalidRequest),
+            (r#"{"a":"b","a":"c"}"#, Code::InvalidRequest),
+            (r#"["a"]"#, Code::InvalidRequest),
+        ] {
+            assert_eq!(read_headers(json).unwrap_err().code, code, "{json}");
+        }
+        let many: Vec<String> = (0..21).map(|number| format!("\"x-{number}\":\"\"")).collect();
+        assert!(read_headers(&format!("{{{}}}", many[..20].join(","))).is_ok());
+        assert!(read_headers(&format!("{{{}}}", many.join(","))).is_err());
+        let half = "v".repeat(MOST_HEADER_BYTES / 2 - 1);
+        assert!(read_headers(&format!(r#"{{"a":"{half}","b":"{half}"}}"#)).is_ok());
+        assert!(read_headers(&format!(r#"{{"a":"{half}","b":"{half}v"}}"#)).is_err());
+    }
+
+    #[test]
+    fn a_refused_header_does_not_show_its_value() {
+        let problem = read_headers(r#"{"Authorization":"hunter2\u0001"}"#).unwrap_err();
+        assert!(!serde_json::to_string(&problem).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn patterns_are_the_documented_ones() {
+        let read = |json: &str| events(body(json.as_bytes()).unwrap(), &Place::ROOT);
+        assert_eq!(read(r#"["job.failed","*"]"#).unwrap(), ["job.failed", "*"]);
+        for bad in ["[]", r#"["job.f*"]"#, r#"["nothing"]"#, "[1]", r#""*""#] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_has_a_burst() {
+        let read = |json: &str| rate_limit(body(json.as_bytes()).unwrap(), &Place::ROOT).ok();
+        let rate = |per_second, burst| Some(RateLimit { per_second, burst });
+        assert_eq!(read(r#"{"perSecond":0.5}"#), rate(0.5, 1));
+        assert_eq!(read(r#"{"perSecond":2.5,"burst":null}"#), rate(2.5, 3));
+        assert_eq!(read(r#"{"perSecond":10000,"burst":10000}"#), rate(10_000.0, 10_000));
+        for bad in ["{}", r#"{"perSecond":0}"#, r#"{"perSecond":1,"burst":0}"#, r#"{"burst":1}"#] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_remembered_for_a_while() {
+        let origins = VettedOrigins::default();
+        assert!(!origins.knows("https://a.example"));
+        origins.keep("https://a.example".to_owned());
+        assert!(origins.knows("https://a.example") && !origins.knows("https://b.example"));
+    }
+}

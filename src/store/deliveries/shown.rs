@@ -1,0 +1,184 @@
+//! Deliveries as the API shows them.
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+
+use crate::ids::Key;
+use crate::store::connection::Connection;
+use crate::store::error::StoreResult;
+use crate::store::statement::{Cell, Statement};
+
+/// A delivery as it is shown.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct DeliveryRow {
+    /// Key.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Id outside.
+    #[diesel(sql_type = Binary)]
+    pub public_id: Vec<u8>,
+    /// Owner.
+    #[diesel(sql_type = BigInt)]
+    pub application_id: i64,
+    /// The `webhook-id`.
+    #[diesel(sql_type = Binary)]
+    pub event_id: Vec<u8>,
+    /// Dotted name.
+    #[diesel(sql_type = Text)]
+    pub event_type: String,
+    /// Which event.
+    #[diesel(sql_type = BigInt)]
+    pub sequence: i64,
+    /// See [`super::status`].
+    #[diesel(sql_type = BigInt)]
+    pub status: i64,
+    /// See [`super::manner`].
+    #[diesel(sql_type = BigInt)]
+    pub manner: i64,
+    /// See [`super::phase`]; absent when not live.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub phase: Option<i64>,
+    /// Attempts so far.
+    #[diesel(sql_type = BigInt)]
+    pub attempts: i64,
+    /// Next try.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub due_at: Option<i64>,
+    /// Why it ended, unless delivered.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub reason: Option<String>,
+    /// When it was owed.
+    #[diesel(sql_type = BigInt)]
+    pub created_at: i64,
+    /// When it ended.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub completed_at: Option<i64>,
+    /// Id outside of the endpoint it is for, if it is for one.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub endpoint_id: Option<Vec<u8>>,
+    /// The delivery that holds up its endpoint.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub blocked_by: Option<i64>,
+    /// Since when its endpoint is disabled.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub disabled_at: Option<i64>,
+    /// What representations show of the receiver.
+    #[diesel(sql_type = Text)]
+    pub receiver: String,
+    /// About which job.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub job_id: Option<Vec<u8>>,
+    /// About which group.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub group_id: Option<Vec<u8>>,
+}
+
+macro_rules! shown {
+    () => {
+        "SELECT d.id, d.public_id, d.application_id, d.event_id, d.event_type, d.sequence, \
+         d.status, d.manner, l.phase, COALESCE(l.attempts, d.attempts) AS attempts, \
+         CASE WHEN l.phase = 0 THEN l.due_at END AS due_at, \
+         CASE WHEN l.phase = 5 THEN l.previous_failure ELSE d.reason END AS reason, d.created_at, \
+         d.completed_at, CASE WHEN d.endpoint_id IS NOT NULL THEN r.public_id END AS endpoint_id, \
+         r.blocked_by, r.disabled_at, r.shown AS receiver, j.public_id AS job_id, g.public_id AS group_id \
+         FROM deliveries d JOIN receivers r ON r.id = d.receiver_id \
+         LEFT JOIN live_deliveries l ON l.id = d.id \
+         LEFT JOIN jobs j ON j.id = d.subject_id LEFT JOIN groups g ON g.id = d.subject_id "
+    };
+}
+
+/// One delivery by its id outside.
+pub fn find(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<DeliveryRow>> {
+    connection.first(Statement::new(concat!(shown!(), "WHERE d.public_id = ?")).bind(id))
+}
+
+/// Deliveries of an application, newest first, older than that of a key (`i64::MAX` for all).
+pub fn of_application(
+    connection: &mut Connection,
+    application: Key,
+    before: Key,
+    limit: i64,
+) -> StoreResult<Vec<DeliveryRow>> {
+    older(connection, concat!(shown!(), "WHERE d.application_id = ?"), application, before, limit)
+}
+
+/// Deliveries about a subject, newest first, older than that of a key (`i64::MAX` for all).
+pub fn of_subject(
+    connection: &mut Connection,
+    subject: Key,
+    before: Key,
+    limit: i64,
+) -> StoreResult<Vec<DeliveryRow>> {
+    older(connection, concat!(shown!(), "WHERE d.subject_id = ?"), subject, before, limit)
+}
+
+/// Deliveries to an endpoint, newest first, older than that of a key (`i64::MAX` for all).
+pub fn of_endpoint(
+    connection: &mut Connection,
+    endpoint: Key,
+    before: Key,
+    limit: i64,
+) -> StoreResult<Vec<DeliveryRow>> {
+    older(connection, concat!(shown!(), "WHERE d.endpoint_id = ?"), endpoint, before, limit)
+}
+
+/// What a delivery sends.
+pub fn body(connection: &mut Connection, delivery: Key) -> StoreResult<Option<String>> {
+    #[derive(QueryableByName)]
+    struct Body {
+        #[diesel(sql_type = Text)]
+        body: String,
+    }
+    let sql = "SELECT b.body FROM deliveries d JOIN receivers r ON r.id = d.receiver_id \
+               JOIN bodies b ON b.subject_id = d.subject_id AND b.sequence = d.sequence \
+               AND b.format = r.format WHERE d.id = ?";
+    Ok(connection.first::<Body>(Statement::new(sql).bind(delivery))?.map(|row| row.body))
+}
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Binary)]
+    public_id: Vec<u8>,
+}
+
+/// Ids outside of deliveries, with their keys.
+pub fn ids(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<(Key, uuid::Uuid)>> {
+    let rows = connection.load_by_keys::<IdRow>(
+        "SELECT id, public_id FROM deliveries WHERE id @key",
+        "",
+        keys.iter().map(|key| Cell::from(*key)).collect(),
+    )?;
+    let id = |row: &IdRow| uuid::Uuid::from_slice(&row.public_id).ok().map(|id| (row.id, id));
+    Ok(rows.iter().filter_map(id).collect())
+}
+
+#[derive(QueryableByName)]
+struct DateRow {
+    #[diesel(sql_type = BigInt)]
+    created_at: i64,
+}
+
+/// Keys alone tell no order, since each writer draws its own block of them. What is older than a
+/// delivery that has been purged since is about to be purged as well: the list ends there.
+fn older(
+    connection: &mut Connection,
+    chosen: &str,
+    of: Key,
+    before: Key,
+    limit: i64,
+) -> StoreResult<Vec<DeliveryRow>> {
+    let date = if before == Key::MAX {
+        Key::MAX
+    } else {
+        let sql = "SELECT created_at FROM deliveries WHERE id = ?";
+        let found = connection.load::<DateRow>(Statement::new(sql).bind(before))?;
+        let Some(row) = found.first() else { return Ok(Vec::new()) };
+        row.created_at
+    };
+    let sql = format!(
+        "{chosen} AND (d.created_at, d.id) < (?, ?) ORDER BY d.created_at DESC, d.id DESC LIMIT ?"
+    );
+    connection.load(Statement::new(sql).bind(of).bind(date).bind(before).bind(limit))
+}

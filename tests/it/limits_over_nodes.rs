@@ -1,0 +1,284 @@
+//! Limits of a lane with two real servers on one database: the same as with one, also while one of
+//! them joins, is killed and comes back. Measured by the receiver's clock.
+//!
+//! Must not know how servers agree on who sends; it only looks up who does, to kill that one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable};
+use ringback::engine::{EndpointSettings, RateLimit, SHARDS};
+use ringback::store::{FromRow, Statement};
+use serde_json::json;
+
+use crate::support::database::{Backend, Database};
+use crate::support::endpoints::{Endpoint, Registry};
+use crate::support::http::Client;
+use crate::support::process::{Application, Server};
+use crate::support::receiver::{Received, Receiver, Reply};
+use crate::support::wait::eventually;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Work of a dead node goes on within this time.
+const TAKEOVER: Duration = Duration::from_secs(15);
+/// How much later than sent a request may be seen, on a machine with much else to do.
+const SLACK: Duration = Duration::from_millis(250);
+
+#[derive(QueryableByName)]
+struct NodeLine {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+#[derive(QueryableByName)]
+struct ShardLine {
+    #[diesel(sql_type = BigInt)]
+    shard: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    node_id: Option<i64>,
+}
+
+/// Two servers on one database, of which the second may be down.
+struct Fleet<'a> {
+    database: &'a Database,
+    servers: Vec<Server>,
+    /// Of each server, as it is known in the database.
+    nodes: Vec<i64>,
+}
+
+impl<'a> Fleet<'a> {
+    fn of_one(database: &'a Database) -> Fleet<'a> {
+        let mut fleet = Fleet { database, servers: Vec::new(), nodes: Vec::new() };
+        fleet.join();
+        fleet
+    }
+
+    fn join(&mut self) {
+        let before = self.known_nodes();
+        let arguments = ["--egress-allow", "127.0.0.0/8", "--log-filter", "warn"];
+        self.servers.push(Server::on(self.database, &arguments));
+        self.nodes.push(self.newcomer(&before));
+        self.wait_for_fair_shares();
+    }
+
+    /// Kills a server; the moment when nothing of it was left.
+    fn kill(&mut self, server: usize) -> Instant {
+        self.servers[server].sigkill();
+        Instant::now()
+    }
+
+    fn come_back(&mut self, server: usize) {
+        let before = self.known_nodes();
+        self.servers[server].start_again();
+        self.nodes[server] = self.newcomer(&before);
+    }
+
+    fn newcomer(&self, before: &[i64]) -> i64 {
+        let fresh = self.known_nodes().into_iter().find(|node| !before.contains(node));
+        fresh.expect("a server that is ready has said so")
+    }
+
+    fn rows<T: FromRow>(&self, sql: &'static str) -> Vec<T> {
+        self.database.connect().load(Statement::new(sql)).expect("rows")
+    }
+
+    fn known_nodes(&self) -> Vec<i64> {
+        let lines: Vec<NodeLine> = self.rows("SELECT id FROM nodes");
+        lines.into_iter().map(|line| line.id).collect()
+    }
+
+    fn owners(&self) -> Vec<(i64, Option<i64>)> {
+        let lines: Vec<ShardLine> = self.rows("SELECT shard, node_id FROM shards");
+        lines.into_iter().map(|line| (line.shard, line.node_id)).collect()
+    }
+
+    /// The server that sends for a lane.
+    fn sender_for(&self, endpoint: &Endpoint) -> usize {
+        let shard = shard_of(endpoint);
+        let owner = self.owners().into_iter().find(|(known, _)| *known == shard);
+        let owner = owner.and_then(|(_, node)| node).expect("it has an owner");
+        self.nodes.iter().position(|node| *node == owner).expect("it is one of ours")
+    }
+
+    /// Waits until each server sends for as many lanes as the others.
+    fn wait_for_fair_shares(&self) {
+        eventually("fair shares", PATIENCE, || {
+            let owners = self.owners();
+            let share = SHARDS / i64::try_from(self.nodes.len()).expect("few");
+            let held = |node: i64| owners.iter().filter(|(_, owner)| *owner == Some(node)).count();
+            self.nodes.iter().all(|node| held(*node) as i64 == share).then_some(())
+        });
+    }
+}
+
+fn shard_of(endpoint: &Endpoint) -> i64 {
+    endpoint.lane.rem_euclid(SHARDS)
+}
+
+/// Whether its lane goes to the other server when that joins: the first keeps the lower shards.
+fn moves(endpoint: &Endpoint) -> bool {
+    shard_of(endpoint) >= SHARDS / 2
+}
+
+/// So many deliveries to each endpoint at once: these jobs are made and do not run.
+fn owe(client: &Client, count: usize) {
+    let job = json!({
+        "type": "urn:job:noop", "specification": {}, "runAt": "2100-01-01T00:00:00Z",
+    });
+    for _ in 0..count.div_ceil(1_000) {
+        let jobs = vec![job.clone(); count.min(1_000)];
+        client.post("/v1/jobs/batch", &json!({ "jobs": jobs })).expect(202);
+    }
+}
+
+fn only_created() -> EndpointSettings {
+    EndpointSettings { events: Some(vec!["job.created".to_owned()]), ..EndpointSettings::default() }
+}
+
+const PER_SECOND: f64 = 50.0;
+const BURST: u32 = 40;
+/// Requests that an average is taken over: ten seconds of them.
+const STEADY: usize = 500;
+
+/// Waits for that many more requests and tells how many came a second.
+fn steady_rate(receiver: &Receiver) -> f64 {
+    let first = receiver.count();
+    let log = receiver.wait_for(first + STEADY, PATIENCE);
+    let log = &log[first..];
+    let took = log[log.len() - 1].arrived.duration_since(log[0].arrived);
+    (log.len() - 1) as f64 / took.as_secs_f64()
+}
+
+/// The most requests beyond the rate in any span of time: what the burst has to cover.
+fn largest_burst(log: &[Arc<Received>]) -> f64 {
+    let mut largest: f64 = 0.0;
+    for (first, from) in log.iter().enumerate() {
+        for (last, to) in log.iter().enumerate().skip(first) {
+            let seconds = (to.arrived.duration_since(from.arrived) + SLACK).as_secs_f64();
+            largest = largest.max((last - first + 1) as f64 - PER_SECOND * seconds);
+        }
+    }
+    largest
+}
+
+#[test]
+fn a_rate_is_the_same_with_two_servers_and_never_exceeded_when_one_is_killed() {
+    let database = Database::fresh(Backend::Postgres);
+    let application = Application::create(&database, "shop");
+    let receiver = Receiver::start();
+    let registry = Registry::of(&database, &application);
+    let settings = EndpointSettings {
+        rate_limit: Some(RateLimit { per_second: PER_SECOND, burst: BURST }),
+        ..only_created()
+    };
+    let mut fleet = Fleet::of_one(&database);
+    let endpoint = registry.register_where(&receiver.url("/hook"), &settings, moves);
+    receiver.trust(&endpoint.secret);
+    owe(&fleet.servers[0].client_of(&application), 4_000);
+
+    receiver.wait_for(2 * BURST as usize, PATIENCE);
+    let by_one = steady_rate(&receiver);
+
+    let before_join = receiver.count();
+    fleet.join();
+    assert_eq!(fleet.sender_for(&endpoint), 1, "the lane went to the one that came");
+    let by_two = steady_rate(&receiver);
+
+    let killed = fleet.kill(1);
+    fleet.come_back(1);
+    fleet.wait_for_fair_shares();
+    let heir_began = receiver.wait_until("the heir sends", TAKEOVER, |log| {
+        log.iter().position(|one| one.arrived > killed + Duration::from_secs(2))
+    });
+    let after_kill = steady_rate(&receiver);
+
+    let log = receiver.log();
+    let pause = log[heir_began].arrived.duration_since(killed);
+    eprintln!(
+        "one: {by_one:.2}/s, two: {by_two:.2}/s, after the kill: {after_kill:.2}/s; \
+         {pause:?} without a sender"
+    );
+    assert!(pause <= TAKEOVER, "{pause:?}");
+    for rate in [by_two, after_kill] {
+        assert!((rate / by_one - 1.0).abs() <= 0.05, "{rate}/s instead of {by_one}/s");
+    }
+    assert!((by_one / PER_SECOND - 1.0).abs() <= 0.05, "{by_one}/s");
+    let burst = largest_burst(&log);
+    assert!(burst <= f64::from(BURST), "{burst} at once");
+    // Whoever takes over does not know what was sent last, and starts with nothing.
+    let joined = largest_burst(&log[before_join..heir_began]);
+    let inherited = largest_burst(&log[heir_began..]);
+    assert!(joined <= 1.0 && inherited <= 1.0, "{joined} and {inherited} at once");
+    for request in &log {
+        request.signed();
+    }
+}
+
+const CAP: u32 = 3;
+/// Longer than a lane is without a sender when it moves in good order.
+const ANSWER: Duration = Duration::from_millis(4_500);
+const LANES: usize = 8;
+
+/// The most requests that were open at once. Those of a process that was killed are no longer open
+/// once it is: their connections went with it.
+fn most_open(log: &[Arc<Received>], killed: Option<Instant>) -> usize {
+    let closed = |one: &Arc<Received>| {
+        let answered = one.arrived + ANSWER;
+        killed.filter(|at| one.arrived < *at).map_or(answered, |at| at.min(answered))
+    };
+    let open_at = |at: Instant| {
+        let open = |one: &&Arc<Received>| one.arrived <= at && at < closed(one);
+        log.iter().filter(open).count()
+    };
+    log.iter().map(|one| open_at(one.arrived)).max().unwrap_or(0)
+}
+
+#[test]
+fn a_cap_is_the_same_with_two_servers_and_never_exceeded_when_one_is_killed() {
+    let database = Database::fresh(Backend::Postgres);
+    let application = Application::create(&database, "shop");
+    let receiver = Receiver::start();
+    receiver.otherwise([Reply::ok().after(ANSWER)]);
+    let registry = Registry::of(&database, &application);
+    let settings = EndpointSettings { max_in_flight: Some(CAP), ..only_created() };
+    let mut fleet = Fleet::of_one(&database);
+    let endpoints: Vec<Endpoint> = (0..LANES)
+        .map(|number| {
+            let url = receiver.url(&format!("/{number}"));
+            registry.register_where(&url, &settings, |lane| moves(lane) == (number % 2 == 0))
+        })
+        .collect();
+    let logs = || (0..LANES).map(|number| receiver.log_of(&format!("/{number}")));
+    let wait_for_rounds = |rounds: usize| {
+        let before: Vec<usize> = logs().map(|log| log.len()).collect();
+        eventually(&format!("{rounds} rounds more on each lane"), PATIENCE, || {
+            let enough =
+                |(log, before): (Vec<_>, &usize)| log.len() >= before + rounds * CAP as usize;
+            logs().zip(&before).all(enough).then_some(())
+        });
+    };
+    owe(&fleet.servers[0].client_of(&application), 60);
+    wait_for_rounds(2);
+
+    fleet.join();
+    wait_for_rounds(2);
+    let senders: Vec<usize> = endpoints.iter().map(|lane| fleet.sender_for(lane)).collect();
+    assert!(senders.iter().enumerate().all(|(number, sender)| *sender == (number + 1) % 2));
+
+    let before_kill: Vec<usize> = logs().map(|log| log.len()).collect();
+    let killed = fleet.kill(1);
+    fleet.come_back(1);
+    fleet.wait_for_fair_shares();
+    wait_for_rounds(2);
+
+    for (number, log) in logs().enumerate() {
+        let killed = (senders[number] == 1).then_some(killed);
+        let most = most_open(&log, killed);
+        eprintln!("lane {number}: {most} of {} open at once", log.len());
+        assert!(most <= CAP as usize, "lane {number}: {most} at once");
+        for part in [&log[..before_kill[number]], &log[before_kill[number]..]] {
+            assert_eq!(most_open(part, killed), CAP as usize, "lane {number} uses what it may");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The loops of a node inside the test process, as the server runs them, for tests with several
+//! nodes at work at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::node::Node;
+
+/// How often a loop looks when no bell rings.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// The loops of one node until [`Loops::stop`].
+pub struct Loops {
+    switch: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Loops {
+    /// Starts them all, with so many relays.
+    pub fn start(node: &Arc<Node>, relays: usize) -> Loops {
+        let switch = watch::Sender::new(false);
+        let mut tasks = vec![
+            tokio::spawn(Arc::clone(&node.runner).run(switch.subscribe(), || ())),
+            tokio::spawn(Arc::clone(&node.dispatcher).run(switch.subscribe(), || ())),
+            tokio::spawn(keep(Arc::clone(node), switch.subscribe())),
+        ];
+        for _ in 0..relays {
+            tasks.push(tokio::spawn(relay(Arc::clone(node), switch.subscribe())));
+        }
+        Loops { switch, tasks }
+    }
+
+    /// Ends them in good order.
+    pub async fn stop(self) {
+        self.switch.send_replace(true);
+        for task in self.tasks {
+            task.await.expect("no loop panics");
+        }
+    }
+
+    /// Ends them where they are, as a death would.
+    pub fn kill(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Beats and sweeps.
+async fn keep(node: Arc<Node>, shutdown: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    while !*shutdown.borrow() {
+        ticks.tick().await;
+        node.beat().await;
+        node.engine.rescue().await.expect("the sweep works");
+        node.engine.settle_backlogs().await.expect("the sweep works");
+    }
+}
+
+async fn relay(node: Arc<Node>, shutdown: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    while !*shutdown.borrow() {
+        let rung = node.engine.bells.relay.notified();
+        while node.engine.relay().await.expect("the relay works") {}
+        tokio::select! {
+            () = rung => {}
+            _ = ticks.tick() => {}
+        }
+    }
+}
