@@ -19,7 +19,7 @@ use crate::store::Backend;
 use crate::telemetry::complain;
 
 /// How often a node says that it is alive.
-const BEAT_PERIOD: Duration = Duration::from_secs(2);
+const BEAT_PERIOD: Duration = Duration::from_secs(1);
 /// How often dead nodes and deadlines are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How often events without a place in the feed are looked for when no bell rings.

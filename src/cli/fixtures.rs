@@ -3,6 +3,7 @@
 //! Must not know how they are made or sent.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -52,9 +53,14 @@ fn list(json: bool) {
     let widest = |of: fn(&Example) -> usize| all.iter().map(of).max().unwrap_or_default();
     let event_width = widest(|example| example.event.len());
     let type_width = widest(|example| example.job_type.unwrap_or("-").len());
+    let mut out = std::io::stdout().lock();
     for example in all {
         let (event, job_type) = (example.event, example.job_type.unwrap_or("-"));
-        println!("{event:event_width$}  {job_type:type_width$}  {}", example.name);
+        let name = example.name;
+        // Whoever reads no further has seen enough.
+        if writeln!(out, "{event:event_width$}  {job_type:type_width$}  {name}").is_err() {
+            return;
+        }
     }
 }
 

@@ -67,16 +67,15 @@ impl Connection {
     pub async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         self.heard.clear();
-        let response = self.sender.send_request(request).await?;
+        let sent = self.sender.try_send_request(request).await;
+        let response = sent.map_err(|mut failure| Unanswered {
+            unsent: failure.take_message().is_some(),
+            error: failure.into_error(),
+        })?;
         self.heard.answered();
         Ok(response)
-    }
-
-    /// Has the receiver said anything since the last `send`?
-    pub fn was_heard(&self) -> bool {
-        self.heard.anything()
     }
 
     pub fn is_ready(&self) -> bool {
@@ -86,6 +85,13 @@ impl Connection {
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
+}
+
+/// Why there is no answer.
+pub(super) struct Unanswered {
+    pub error: hyper::Error,
+    /// Nothing of the request has been written, so nobody can have acted on it.
+    pub unsent: bool,
 }
 
 /// What it takes to open connections, apart from where to.

@@ -128,10 +128,10 @@ pub(super) async fn begin(
                 progress.complete();
                 return Ok(Begun { response, connection });
             }
-            // The receiver may have closed it while it was idle. Then nothing was answered, and the
-            // request goes out once more, on a connection that cannot have grown old.
-            Err(_) if !connection.was_heard() => progress.trace.reused = false,
-            Err(error) => return Err(unanswered(&prepared.target, &error)),
+            // The receiver had closed it while it was idle. What was not written goes out on a
+            // connection that cannot have grown old; what was written may have been acted on.
+            Err(failure) if failure.unsent => progress.trace.reused = false,
+            Err(failure) => return Err(unanswered(&prepared.target, &failure.error)),
         }
     }
     let mut connection = opener.open(&prepared.target, judged, policy, pool, progress).await?;
@@ -140,7 +140,7 @@ pub(super) async fn begin(
     let response = connection
         .send(prepared.request(headers))
         .await
-        .map_err(|error| unanswered(&prepared.target, &error))?;
+        .map_err(|failure| unanswered(&prepared.target, &failure.error))?;
     progress.complete();
     Ok(Begun { response, connection })
 }

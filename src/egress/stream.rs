@@ -47,10 +47,6 @@ impl Heard {
         self.0.answered.store(false, Ordering::Release);
     }
 
-    pub fn anything(&self) -> bool {
-        self.0.bytes.load(Ordering::Acquire) > 0
-    }
-
     /// The head of the answer is here; how much of the body is read is decided elsewhere.
     pub fn answered(&self) {
         self.0.answered.store(true, Ordering::Release);

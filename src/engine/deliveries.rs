@@ -15,7 +15,7 @@ use super::stored::{read_id, read_json};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{EventType, pattern_matches};
 use crate::store::deliveries::{DeliveryRow, Ended, LiveChange, LiveRow, manner, phase, status};
-use crate::store::{deliveries, jobs};
+use crate::store::{deliveries, jobs, receivers};
 
 /// A delivery as the API shows it.
 #[derive(Serialize)]
@@ -210,7 +210,10 @@ impl Engine {
     async fn among(&self, caller: &Caller, filter: &DeliveryFilter) -> EngineResult<Among> {
         let application = caller.application;
         if let Some(id) = filter.endpoint {
-            let row = self.endpoint_row(caller, id).await?;
+            // A deleted endpoint still has its deliveries.
+            let row = self.store.read(move |connection| receivers::ever(connection, id)).await?;
+            let own = row.filter(|row| row.application_id == application);
+            let row = own.ok_or_else(|| EngineError::not_found("endpoint", id))?;
             return Ok(Among::Endpoint(row.id));
         }
         let Some(id) = filter.job else { return Ok(Among::Application(application)) };

@@ -184,9 +184,11 @@ impl Engine {
     ) -> EngineResult<(ReplayStep, ReplayProgress)> {
         let (key, application, order) = (job.key, job.application, order.clone());
         let request_id = job.submission.request_id.clone();
+        let retry_of = job.submission.retry_of;
         let (step, progress, lane) = self
             .custom(vec![subject("replay", key)], move |transaction, core, now| {
-                let run = Run { core, job: key, application, request_id: &request_id, now };
+                let run =
+                    Run { core, job: key, retry_of, application, request_id: &request_id, now };
                 Ok(run.page(transaction, &order)?)
             })
             .await?;
@@ -199,6 +201,8 @@ impl Engine {
 struct Run<'a> {
     core: &'a Core,
     job: Key,
+    /// The job that this one goes on with.
+    retry_of: Option<Uuid>,
     application: Key,
     request_id: &'a str,
     now: Timestamp,
@@ -255,6 +259,10 @@ impl Run<'_> {
         if let Some(text) = checkpoints::hold(transaction, self.job)? {
             return read_json("a checkpoint", &text);
         }
+        if let Some(progress) = self.left_by_the_first(transaction)? {
+            self.save(transaction, &progress)?;
+            return Ok(progress);
+        }
         let since = order.since.plus_millis(-SKEW_MILLIS);
         let start = feed::before_time(transaction, self.application, since.0)?;
         // What happens from now on reaches the endpoint anyway.
@@ -262,6 +270,20 @@ impl Run<'_> {
         let progress = ReplayProgress { start, end, position: start, owed: 0, skipped: 0 };
         self.save(transaction, &progress)?;
         Ok(progress)
+    }
+
+    /// How far the replay came that this one retries.
+    fn left_by_the_first(
+        &self,
+        transaction: &mut Transaction<'_>,
+    ) -> StoreResult<Option<ReplayProgress>> {
+        let Some(id) = self.retry_of else { return Ok(None) };
+        let first = jobs::find(transaction, id)?;
+        let Some(first) = first.filter(|row| row.application_id == self.application) else {
+            return Ok(None);
+        };
+        let text = checkpoints::hold(transaction, first.id)?;
+        text.map(|text| read_json("a checkpoint", &text)).transpose()
     }
 
     fn save(

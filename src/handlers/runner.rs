@@ -224,9 +224,11 @@ impl Runner {
         {
             running.lost.store(true, Ordering::SeqCst);
             running.stop.send_replace(true);
-            tracing::warn!(
+            // Most often its end has just been stored, so this alarms nobody; when it is true, the
+            // end of the try is refused and that is told.
+            tracing::debug!(
                 job_key = key,
-                "the lease of a running job is lost; its work is dropped"
+                "the lease of a running job is not there; its work is dropped"
             );
         }
     }

@@ -269,7 +269,14 @@ pub fn endpoint(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Opti
     connection.first(Statement::new(SQL).bind(id))
 }
 
-/// The same, held for this transaction.
+/// The same, deleted ones too.
+pub fn ever(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<ReceiverRow>> {
+    const SQL: &str =
+        concat!("SELECT ", columns!(), " FROM receivers WHERE public_id = ? AND kind = 'endpoint'");
+    connection.first(Statement::new(SQL).bind(id))
+}
+
+/// The endpoint, held for this transaction.
 pub fn hold_endpoint(
     connection: &mut Connection,
     id: uuid::Uuid,

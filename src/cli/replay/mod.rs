@@ -106,12 +106,18 @@ fn judge(answered: &anyhow::Result<Answer>, tampered: bool) -> (String, bool) {
         // Nobody refused anything.
         Err(error) => return (format!("no answer: {error:#}"), false),
     };
-    let received = (200..=299).contains(&answer.status);
-    let said = match (received, tampered) {
-        (true, false) => "",
-        (false, false) => ", not received",
-        (true, true) => ", received although it was tampered with",
-        (false, true) => ", refused",
+    let (said, good) = match (answer.status, tampered) {
+        (200..=299, false) => ("", true),
+        (_, false) => (", not received", false),
+        (200..=299, true) => (", received although it was tampered with", false),
+        (status, true) if is_refusal(status) => (", refused", true),
+        // Whoever fails, or is not there, has not looked at the signature.
+        (_, true) => (", neither received nor refused", false),
     };
-    (format!("{} in {} ms{said}", answer.status, answer.took.as_millis()), received != tampered)
+    (format!("{} in {} ms{said}", answer.status, answer.took.as_millis()), good)
+}
+
+/// Whether a status says that this request is not accepted as it is.
+fn is_refusal(status: u16) -> bool {
+    (400..=499).contains(&status) && ![404, 405, 408, 410, 425, 429].contains(&status)
 }

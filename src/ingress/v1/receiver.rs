@@ -23,6 +23,8 @@ use crate::ingress::problem::{Code, Problem};
 use crate::ingress::state::State;
 use crate::lifecycle::EventType;
 
+/// What the body is, whatever a receiver would like to call it.
+const BODY_HEADERS: &[&str] = &["content-type", "content-encoding"];
 const FAMILIES: &[&str] = &["*", "job.*", "group.*", "endpoint.*", "file.*"];
 /// Patterns that one list may hold.
 pub const MAX_EVENTS: usize = 32;
@@ -170,8 +172,8 @@ pub fn header_changes(
             return Err(place.invalid("is given twice; names of headers know no case"));
         }
         let shown = value.as_deref().unwrap_or_default();
-        // The body is JSON, whatever a receiver would like to call it.
-        let refused = match forbidden_header(name) || name.eq_ignore_ascii_case("content-type") {
+        let is_of_body = BODY_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
+        let refused = match forbidden_header(name) || is_of_body {
             true => Err(egress::Refusal::HeaderNotAllowed {
                 name: name.chars().take(64).flat_map(char::escape_default).collect(),
             }),

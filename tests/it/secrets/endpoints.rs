@@ -162,7 +162,8 @@ impl<'a> Beside<'a> {
     /// Which paths may be sent which, after it was seen that they were.
     pub(super) fn allow(&self, markers: &Markers, allowed: &mut Allowed) {
         let first = vec!["endpoint Authorization", "endpoint URL", "endpoint header"];
-        let moved = vec!["changed Authorization", "changed URL"];
+        // A change in part leaves the other headers as they are.
+        let moved = vec!["changed Authorization", "changed URL", "endpoint header"];
         for (path, secrets) in [("/endpoint", &first), ("/public", &first), ("/moved", &moved)] {
             let got = self.came_to(path);
             let got = got.first().unwrap_or_else(|| panic!("nothing came to {path}"));
