@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
 use super::query::{Query, invalid, path_id};
-use crate::engine::{DELIVERY_STATUSES, DeliveryFilter, DeliveryView, EngineError};
+use crate::engine::{Caller, DELIVERY_STATUSES, DeliveryFilter, DeliveryView, EngineError};
 use crate::ingress::answer;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
@@ -88,9 +88,7 @@ pub async fn redeliver(request: HttpRequest, state: Data<State>) -> Result<HttpR
     Query::none(&request)?;
     let id = path_id(&request, "deliveryId")?;
     state.engine.redeliver(&caller, id).await?;
-    let mut delivery = state.engine.find_delivery(&caller, id).await?;
-    delivery.attempt_log = None;
-    answer::json(StatusCode::ACCEPTED, &Shown::from(delivery))
+    answer::json(StatusCode::ACCEPTED, &brief(&state, &caller, id).await?)
 }
 
 /// `POST /v1/deliveries/{deliveryId}/skip`
@@ -99,7 +97,11 @@ pub async fn skip(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
     Query::none(&request)?;
     let id = path_id(&request, "deliveryId")?;
     state.engine.skip_delivery(&caller, id).await?;
-    let mut delivery = state.engine.find_delivery(&caller, id).await?;
-    delivery.attempt_log = None;
-    answer::json(StatusCode::OK, &Shown::from(delivery))
+    answer::json(StatusCode::OK, &brief(&state, &caller, id).await?)
+}
+
+/// A delivery as lists show it.
+async fn brief(state: &State, caller: &Caller, id: Uuid) -> Result<Shown, Problem> {
+    let delivery = state.engine.find_delivery(caller, id).await?;
+    Ok(Shown::from(DeliveryView { body: None, attempt_log: None, ..delivery }))
 }

@@ -29,6 +29,7 @@ fn a_ping_tells_what_came_of_it(database: Database) {
     assert_eq!(request.header("webhook-redelivery"), Some("ping"));
     let body = request.json();
     assert_eq!((&body["type"], &body["data"]["id"]), (&json!("endpoint.pinged"), &json!(live)));
+    assert_eq!(text(&ping["body"]).as_bytes(), request.body, "byte for byte");
 
     // One that fails is tried once and told of at once.
     let bad = world.endpoint_id("/bad", json!({}));
@@ -118,6 +119,7 @@ fn what_is_held_goes_on_or_goes(database: Database) {
     let again = format!("/v1/deliveries/{}/redeliver", text(&discarded[0]["id"]));
     let owed = world.client.post_empty(&again).expect(202).json();
     assert_eq!(owed["manner"], "redelivery", "{owed}");
+    assert!(owed.get("body").is_none() && owed.get("attemptLog").is_none(), "as lists show it");
     world.await_deliveries(&id, "delivered", 5);
     let sent = world.receiver.wait_for_on("/hook", 5, PATIENCE);
     assert_eq!(sent[4].header("webhook-redelivery"), Some("redelivery"));
