@@ -3,8 +3,8 @@
 `RINGBACK_SEEDS` is a JSON object from a parameter's name to its values, such as
 `{"jobId": [...], "groupId": [...], "deliveryId": [...], "endpointId": [...], "path": [...]}`. It is
 used for parameters in the path and in the query. Of each list, the last value is kept for DELETE and
-the others for everything else. Where the path of a DELETE names two things, the first one stays,
-and all values of the second one belong to its first value.
+the others for everything else, unless there is a list such as `DELETE endpointId` for that alone.
+Where the path of a DELETE names two things, the first one stays, and is the first of its list.
 
 What is put where depends only on the case itself, because schemathesis replays cases and has to
 see the same request again.
@@ -50,10 +50,9 @@ def usable_for(case, name):
     *lasting, doomed = SEEDS[name]
     if case.method != "DELETE":
         return lasting or [doomed]
-    *kept, removed = re.findall(r"{(\w+)}", case.path) or [None]
-    if name == removed:
-        return SEEDS[name] if kept else [doomed]
-    return lasting[:1] or [doomed]
+    if re.findall(r"{(\w+)}", case.path)[-1:] != [name]:
+        return lasting[:1] or [doomed]
+    return SEEDS.get(f"DELETE {name}", [doomed])
 
 
 def seed(case, parameters):

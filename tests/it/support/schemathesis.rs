@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Runs all checks and panics with schemathesis' report if one fails; gives the report otherwise.
 ///
 /// `seeds` are things that exist, by the name of the parameter that takes them: `jobId`, `groupId`,
-/// `deliveryId`, `fileId`, `path` … Each is a list of two or more: the last one may be deleted.
+/// `deliveryId`, `fileId`, `path` … Each is a list of two or more: the last one may be deleted,
+/// unless there is a list such as `DELETE endpointId` for that.
 #[track_caller]
 pub fn check(server: &Server, application: &Application, seeds: &Value) -> String {
     for (name, values) in seeds.as_object().expect("seeds by name") {
