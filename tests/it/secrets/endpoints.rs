@@ -109,7 +109,10 @@ impl<'a> Beside<'a> {
         let bearer = markers.plant("changed Authorization");
         let token = markers.plant("changed URL");
         let url = self.receiver.url(&format!("/moved?token={token}"));
-        let headers = vec![("authorization".to_owned(), Some(format!("Bearer {bearer}")))];
+        let headers = vec![
+            ("authorization".to_owned(), Some(format!("Bearer {bearer}"))),
+            ("x-key".to_owned(), None),
+        ];
         block_on(async {
             let given = engine.add_endpoint_secret(caller, shared, given.ok(), None).await.unwrap();
             guard(markers, ["the caller's own secret", "the caller's own secret's bytes"], given);
@@ -162,8 +165,7 @@ impl<'a> Beside<'a> {
     /// Which paths may be sent which, after it was seen that they were.
     pub(super) fn allow(&self, markers: &Markers, allowed: &mut Allowed) {
         let first = vec!["endpoint Authorization", "endpoint URL", "endpoint header"];
-        // A change in part leaves the other headers as they are.
-        let moved = vec!["changed Authorization", "changed URL", "endpoint header"];
+        let moved = vec!["changed Authorization", "changed URL"];
         for (path, secrets) in [("/endpoint", &first), ("/public", &first), ("/moved", &moved)] {
             let got = self.came_to(path);
             let got = got.first().unwrap_or_else(|| panic!("nothing came to {path}"));
