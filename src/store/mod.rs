@@ -32,7 +32,7 @@ use std::sync::Arc;
 pub use connection::{Backend, Connection, FromRow, Location};
 pub use error::{StoreError, StoreResult};
 pub use rows::{Column, Kind, OnConflict, Rows};
-pub use statement::{Cell, Statement};
+pub use statement::{Cell, Sql, Statement};
 pub use writer::{Executor, Operation, Run, Transaction, Writer};
 
 /// Connections for reading, kept by the pool.

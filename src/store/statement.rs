@@ -4,7 +4,7 @@
 //! fragment carries SQL text with `?` for every value and leaves itself cacheable. The text must
 //! hold no `?` outside of placeholders. Must not know which statements there are.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use diesel::backend::Backend;
 use diesel::pg::Pg;
@@ -106,21 +106,62 @@ impl From<Option<crate::ids::Timestamp>> for Cell {
     }
 }
 
+/// SQL text and where its `?` stand: Diesel walks a statement three times for each run, and a batch
+/// runs the same text for many rows. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sql {
+    text: Words,
+    marks: Arc<[usize]>,
+}
+
+#[derive(Clone, Debug)]
+enum Words {
+    Known(&'static str),
+    Made(Arc<str>),
+}
+
+impl Sql {
+    fn of(text: Words) -> Sql {
+        let marks = text.as_str().match_indices('?').map(|(place, _)| place).collect();
+        Sql { text, marks }
+    }
+}
+
+impl Words {
+    fn as_str(&self) -> &str {
+        match self {
+            Words::Known(text) => text,
+            Words::Made(text) => text,
+        }
+    }
+}
+
+impl From<&'static str> for Sql {
+    fn from(text: &'static str) -> Sql {
+        Sql::of(Words::Known(text))
+    }
+}
+impl From<String> for Sql {
+    fn from(text: String) -> Sql {
+        Sql::of(Words::Made(text.into()))
+    }
+}
+
 /// SQL text and its values.
 #[derive(Clone, Debug)]
 pub struct Statement {
-    sql: Cow<'static, str>,
+    sql: Sql,
     cells: Vec<Cell>,
 }
 
 impl Statement {
     /// A statement without values so far.
-    pub fn new(sql: impl Into<Cow<'static, str>>) -> Statement {
+    pub fn new(sql: impl Into<Sql>) -> Statement {
         Statement { sql: sql.into(), cells: Vec::new() }
     }
 
     /// A statement with all its values.
-    pub fn with(sql: impl Into<Cow<'static, str>>, cells: Vec<Cell>) -> Statement {
+    pub fn with(sql: impl Into<Sql>, cells: Vec<Cell>) -> Statement {
         Statement { sql: sql.into(), cells }
     }
 
@@ -152,21 +193,22 @@ fn walk<'b, DB>(
 where
     DB: Backend,
 {
-    let mut cells = statement.cells.iter();
-    for (index, piece) in statement.sql.split('?').enumerate() {
-        if index > 0 {
-            match cells.next() {
-                Some(cell) => push(&mut out, cell)?,
-                None => return Err(mismatch(statement)),
-            }
-        }
-        out.push_sql(piece);
+    let Sql { text, marks } = &statement.sql;
+    if marks.len() != statement.cells.len() {
+        return Err(mismatch(statement));
     }
-    if cells.next().is_some() { Err(mismatch(statement)) } else { Ok(()) }
+    let (text, mut start) = (text.as_str(), 0);
+    for (mark, cell) in marks.iter().zip(&statement.cells) {
+        out.push_sql(text.get(start..*mark).unwrap_or_default());
+        push(&mut out, cell)?;
+        start = mark + 1;
+    }
+    out.push_sql(text.get(start..).unwrap_or_default());
+    Ok(())
 }
 
 fn mismatch(statement: &Statement) -> diesel::result::Error {
-    let text = format!("{} values for: {}", statement.cells.len(), statement.sql);
+    let text = format!("{} values for: {}", statement.cells.len(), statement.sql.text.as_str());
     diesel::result::Error::QueryBuilderError(text.into())
 }
 

@@ -7,7 +7,7 @@ use diesel::sqlite::SqliteConnection;
 use crate::store::connection::{FromRow, establish_sqlite};
 use crate::store::error::StoreResult;
 use crate::store::rows::{OnConflict, Rows};
-use crate::store::statement::{Cell, Statement};
+use crate::store::statement::{Cell, Sql, Statement};
 
 /// `busy_timeout` comes first: the other settings may themselves have to wait for a lock.
 /// `synchronous=FULL` is said aloud because builds of SQLite differ in their default under WAL.
@@ -35,7 +35,7 @@ pub(in crate::store) fn load_by_keys<T: FromRow>(
     sql: &str,
     keys: Vec<Cell>,
 ) -> StoreResult<Vec<T>> {
-    let sql = sql.replace("@key", "= ?").replace("@lock", "");
+    let sql = Sql::from(sql.replace("@key", "= ?").replace("@lock", ""));
     let mut rows = Vec::with_capacity(keys.len());
     for key in keys {
         rows.extend(Statement::with(sql.clone(), vec![key]).load::<T>(connection)?);
@@ -48,7 +48,7 @@ pub(in crate::store) fn load_by_pairs<T: FromRow>(
     sql: &str,
     pairs: &[(i64, i64)],
 ) -> StoreResult<Vec<T>> {
-    let sql = sql.replace("@given", "(SELECT ? AS one, ? AS two) AS given");
+    let sql = Sql::from(sql.replace("@given", "(SELECT ? AS one, ? AS two) AS given"));
     let mut rows = Vec::with_capacity(pairs.len());
     for (one, two) in pairs {
         let cells = vec![Cell::from(*one), Cell::from(*two)];
@@ -59,7 +59,7 @@ pub(in crate::store) fn load_by_pairs<T: FromRow>(
 
 /// Runs one statement for each row, with that row's cells.
 fn each_row(connection: &mut SqliteConnection, sql: String, rows: &Rows) -> StoreResult<usize> {
-    let mut changed = 0;
+    let (sql, mut changed) = (Sql::from(sql), 0);
     for row in rows.cells.chunks(rows.columns.len()) {
         changed += Statement::with(sql.clone(), row.to_vec()).execute(connection)?;
     }
@@ -86,7 +86,7 @@ pub(in crate::store) fn update(
     let sets: Vec<String> = sets.iter().map(|column| format!("{} = ?", column.0)).collect();
     let keys: Vec<String> = keys.iter().map(|column| format!("{} = ?", column.0)).collect();
     let sql = format!("UPDATE {} SET {} WHERE {}", rows.table, sets.join(", "), keys.join(" AND "));
-    let mut changed = 0;
+    let (sql, mut changed) = (Sql::from(sql), 0);
     for row in rows.cells.chunks(rows.columns.len()) {
         let (keys, sets) = row.split_at(rows.keys);
         let cells = sets.iter().chain(keys).cloned().collect();
