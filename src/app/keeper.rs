@@ -25,7 +25,7 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How often events without a place in the feed are looked for when no bell rings.
 const RELAY_PERIOD: Duration = Duration::from_millis(250);
 /// How long committed events wait for others before they get their places.
-const RELAY_PAUSE: Duration = Duration::from_millis(10);
+const RELAY_PAUSE: Duration = Duration::from_millis(25);
 /// How often retention runs.
 const RETENTION_PERIOD: Duration = Duration::from_secs(60);
 /// Pages in a row with nothing old enough that end a pass. Writers draw keys in blocks, so keys

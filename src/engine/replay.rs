@@ -17,7 +17,7 @@ use super::core::Core;
 use super::error::{EngineError, EngineResult};
 use super::feed::{Spot, spots_after};
 use super::intake::{NewJob, state_at};
-use super::operation::subject;
+use super::operation::{Idempotency, subject};
 use super::receivers::Receiver;
 use super::stored::{StoredJob, json_null, read_id, read_json};
 use super::view;
@@ -114,6 +114,7 @@ impl Engine {
         &self,
         caller: &Caller,
         order: ReplayOrder,
+        idempotency: Option<Idempotency>,
         request_id: &str,
     ) -> EngineResult<StoredJob> {
         self.endpoint_row(caller, order.endpoint_id).await?;
@@ -133,7 +134,7 @@ impl Engine {
             max_attempts: None,
             timeout_seconds: Some(LONGEST_SECONDS),
         };
-        self.submit(caller, job, None, request_id).await
+        self.submit(caller, job, idempotency, request_id).await
     }
 
     /// How much a replay to the caller's endpoint would owe now.

@@ -94,7 +94,7 @@ pub async fn trash(request: HttpRequest, state: Data<State>) -> Result<HttpRespo
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn accepted(state: &State, job: &StoredJob, replayed: bool) -> HttpResponse {
+pub(super) fn accepted(state: &State, job: &StoredJob, replayed: bool) -> HttpResponse {
     let url = format!("{}/v1/jobs/{}", state.settings.public_url, job.id);
     mark_replay(answer::located(answer::job(StatusCode::ACCEPTED, job), url), replayed)
 }

@@ -41,7 +41,7 @@ async fn a_blocked_endpoint_still_gets_what_is_asked_for(database: Database) {
     engine.redeliver(&shop.caller, delivered.id).await.unwrap();
     shop.send().await;
     assert_eq!(shop.received("/hook")[before..], [delivered.webhook_id.to_string()]);
-    engine.submit_replay(&shop.caller, replay_of_all(endpoint, &shop), "r").await.unwrap();
+    engine.submit_replay(&shop.caller, replay_of_all(endpoint, &shop), None, "r").await.unwrap();
     shop.node.work().await;
     shop.send().await;
     let mut again = shop.received("/hook")[before + 1..].to_vec();
@@ -109,7 +109,7 @@ async fn a_replay_goes_beside_a_job_that_waits_for_its_retry(database: Database)
     shop.send().await;
     shop.node
         .engine
-        .submit_replay(&shop.caller, replay_of_all(endpoint, &shop), "r")
+        .submit_replay(&shop.caller, replay_of_all(endpoint, &shop), None, "r")
         .await
         .unwrap();
     shop.node.work().await;

@@ -131,7 +131,7 @@ async fn an_endpoint_of_others_is_not_there(database: Database) {
     shop.send().await;
     let (stranger, order) = (stranger(&shop).await, all_of(&shop, endpoint));
     let engine = &shop.node.engine;
-    let refused = engine.submit_replay(&stranger, order.clone(), "r").await.map(|_| ());
+    let refused = engine.submit_replay(&stranger, order.clone(), None, "r").await.map(|_| ());
     assert!(matches!(refused, Err(EngineError::NotFound { .. })), "{refused:?}");
     let refused = engine.count_replay(&stranger, &order).await;
     assert!(matches!(refused, Err(EngineError::NotFound { .. })), "{refused:?}");

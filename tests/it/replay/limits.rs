@@ -91,7 +91,7 @@ async fn new_events_find_the_lane_short_while_thousands_are_replayed(database: D
     let endpoint = register(&node, &caller, &receiver, "/hook", settings).await;
     let now = node.engine.now();
     let order = super::between(endpoint, now.plus_millis(-60_000), now);
-    let replay = node.engine.submit_replay(&caller, order, "r").await.unwrap();
+    let replay = node.engine.submit_replay(&caller, order, None, "r").await.unwrap();
     let loops = Loops::start(&node, 1);
     for round in 1..=3 {
         receiver.wait_for(round * 300, PATIENCE);

@@ -29,7 +29,11 @@ fn between(endpoint_id: Uuid, since: Timestamp, until: Timestamp) -> ReplayOrder
 }
 
 async fn submit(shop: &Shop, order: &ReplayOrder) -> StoredJob {
-    shop.node.engine.submit_replay(&shop.caller, order.clone(), "r").await.expect("it is taken")
+    shop.node
+        .engine
+        .submit_replay(&shop.caller, order.clone(), None, "r")
+        .await
+        .expect("it is taken")
 }
 
 /// Submits a replay and runs it to its end, sending meanwhile.

@@ -16,6 +16,7 @@ use crate::ingress::state::State;
 use crate::ingress::v1::parse::{self, Object, Place};
 use crate::ingress::v1::query::{Query, path_id};
 use crate::ingress::v1::receiver;
+use crate::ingress::v1::{idempotency, jobs};
 use crate::ingress::{answer, body};
 
 const MEMBERS: &[&str] = &["since", "until", "events", "onlyFailed", "dryRun"];
@@ -29,6 +30,7 @@ pub async fn replay(
     let caller = state.admit(&request, "deliveries:write").await?;
     Query::none(&request)?;
     let id = path_id(&request, ID)?;
+    let key = idempotency::key(&request)?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let (order, dry_run) = read(&body, id, state.engine.now())?;
     if dry_run {
@@ -36,10 +38,12 @@ pub async fn replay(
         let counted = json!({ "matched": count.matched, "exact": count.exact });
         return answer::json(StatusCode::OK, &counted);
     }
-    let job = state.engine.submit_replay(&caller, order, &request_id(&request)).await?;
+    let idempotency = idempotency::of(key, &request, &body);
+    let (request_id, came) = (request_id(&request), state.engine.now());
+    let job = state.engine.submit_replay(&caller, order, idempotency, &request_id).await?;
+    let replayed = idempotency::is_replay(&job, &request_id, came);
     made_job(&request, job.id);
-    let url = format!("{}/v1/jobs/{}", state.settings.public_url, job.id);
-    Ok(answer::located(answer::job(StatusCode::ACCEPTED, &job), url))
+    Ok(jobs::accepted(&state, &job, replayed))
 }
 
 fn read(body: &[u8], endpoint_id: Uuid, now: Timestamp) -> Result<(ReplayOrder, bool), Problem> {

@@ -190,7 +190,16 @@ fn the_past_is_sent_again_by_a_job(database: Database) {
     assert_eq!(count(&late, json!({})), 2);
     assert_eq!(world.receiver.log_of("/late").len(), 0);
 
-    let answer = world.act(&late, "replay", json!({"since": began})).expect(202);
+    let keyed = |order: serde_json::Value| {
+        let path = format!("/v1/endpoints/{late}/replay");
+        world.client.request("POST", &path).header("idempotency-key", "k").json(&order).send()
+    };
+    let answer = keyed(json!({"since": began})).expect(202);
+    let again = keyed(json!({"since": began})).expect(202);
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(again.json()["id"], answer.json()["id"], "one replay for one key");
+    let other = keyed(json!({"since": began, "onlyFailed": true})).expect(422);
+    assert_eq!(other.json()["code"], "idempotency_mismatch");
     let job = answer.json();
     assert_eq!(job["type"], "urn:job:webhook.replay");
     let location = format!("{}/v1/jobs/{}", world.server.base_url(), text(&job["id"]));
