@@ -391,14 +391,4 @@ impl Engine {
         })
         .await
     }
-
-    /// Secrets that sign an application's webhooks now, the newest first.
-    pub async fn signing_secrets(&self, application: Key) -> EngineResult<Vec<SigningSecret>> {
-        let secrets = self.application_keys(application).await?.at(self.now()).secrets;
-        if secrets.is_empty() {
-            let text = format!("application {application} has no signing secret that works");
-            return Err(EngineError::Invalid(text));
-        }
-        Ok(secrets)
-    }
 }
