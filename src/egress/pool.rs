@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::target::Target;
 
-/// Shorter than what common servers and balancers allow an idle connection, so that they rarely
-/// close one at the moment it is taken.
-pub(super) const IDLE_LIFE: Duration = Duration::from_secs(15);
+/// Shorter than what common servers allow an idle connection (Node and Apache: 5 s by default), so
+/// that they rarely close one at the moment it is taken.
+pub(super) const IDLE_LIFE: Duration = Duration::from_secs(4);
 const MAX_PER_ADDRESS: usize = 128;
 const MAX_TOTAL: usize = 512;
 

@@ -10,8 +10,8 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
-use tokio::sync::{Semaphore, oneshot};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub trait Resolver: Send + Sync + 'static {
     fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
@@ -23,7 +23,7 @@ const LOOKUPS_AT_ONCE: usize = 64;
 
 /// Errors are shared between those who asked, hence the `Arc`.
 type Answer = Result<Arc<[IpAddr]>, Arc<io::Error>>;
-type Pending = Arc<Mutex<HashMap<String, Shared<oneshot::Receiver<Answer>>>>>;
+type Pending = Arc<Mutex<HashMap<String, WeakShared<oneshot::Receiver<Answer>>>>>;
 
 /// The operating system's resolver, with its hosts file and search rules.
 #[derive(Clone)]
@@ -54,16 +54,26 @@ impl Resolver for SystemResolver {
 impl SystemResolver {
     fn join_lookup(self, host: String) -> Shared<oneshot::Receiver<Answer>> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lookup) = pending.get(&host) {
-            return lookup.clone();
+        if let Some(lookup) = pending.get(&host).and_then(WeakShared::upgrade) {
+            return lookup;
         }
-        let (sender, receiver) = oneshot::channel();
+        let (mut sender, receiver) = oneshot::channel();
         let lookup = receiver.shared();
-        pending.insert(host.clone(), lookup.clone());
+        // Only those who wait keep it: one that all have given up before its turn is not made.
+        if let Some(weak) = lookup.downgrade() {
+            pending.insert(host.clone(), weak);
+        }
         drop(pending);
         let entry = PendingEntry { pending: self.pending, host: host.clone() };
         tokio::spawn(async move {
-            let answer = look_up(host, self.permits).await;
+            let permit = tokio::select! {
+                permit = self.permits.acquire_owned() => permit,
+                () = sender.closed() => return,
+            };
+            let answer = match permit {
+                Ok(permit) => look_up(host, permit).await,
+                Err(error) => Err(Arc::new(io::Error::other(error))),
+            };
             // Off the list before it is answered, so that nobody joins a lookup that is over.
             drop(entry);
             let _nobody_waits_any_more = sender.send(answer);
@@ -84,9 +94,7 @@ impl Drop for PendingEntry {
     }
 }
 
-async fn look_up(host: String, permits: Arc<Semaphore>) -> Answer {
-    let permit =
-        permits.acquire_owned().await.map_err(|error| Arc::new(io::Error::other(error)))?;
+async fn look_up(host: String, permit: OwnedSemaphorePermit) -> Answer {
     let lookup = tokio::task::spawn_blocking(move || {
         // Held by the thread, not by the waiting request: a request that gives up frees nothing.
         let _permit = permit;
@@ -162,6 +170,33 @@ mod tests {
         }
         assert!(resolver.resolve("b.test".into()).await.is_err());
         assert_eq!(resolver.lookups(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_all_have_given_up_before_its_turn_is_not_made() {
+        let resolver = SystemResolver::default();
+        let all = Arc::clone(&resolver.permits).acquire_many_owned(LOOKUPS_AT_ONCE as u32);
+        let busy = all.await.expect("permits");
+        let (waits, given_up) =
+            (resolver.resolve("127.0.0.1".into()), resolver.resolve("127.0.0.2".into()));
+        let mut waits = tokio::spawn(waits);
+        let given_up = tokio::spawn(given_up);
+        let asked = async {
+            while resolver.pending.lock().expect("not poisoned").len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = asked => {}
+            answer = &mut waits => panic!("{answer:?} without a permit"),
+        }
+        given_up.abort();
+        while resolver.pending.lock().expect("not poisoned").contains_key("127.0.0.2") {
+            tokio::task::yield_now().await;
+        }
+        drop(busy);
+        let answer = waits.await.expect("a task").expect("numeric");
+        assert_eq!(answer, [IpAddr::from([127, 0, 0, 1])]);
     }
 
     #[tokio::test]

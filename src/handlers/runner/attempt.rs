@@ -2,12 +2,12 @@
 //!
 //! Must not know how jobs are claimed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::Instant;
 
 use super::Runner;
 use crate::engine::{Applied, ClaimedJob, EngineError, EngineResult};
@@ -107,18 +107,22 @@ impl Runner {
         if let Some(ending) = work.as_mut().now_or_never() {
             return ending.unwrap_or_else(panicked);
         }
-        let deadline = Instant::now() + limit;
+        // The work goes on while its progress is being written, however long that takes.
+        tokio::select! {
+            ending = &mut work => ending.unwrap_or_else(panicked),
+            () = tokio::time::sleep(limit) => {
+                let detail = format!("one try may take {} s", limit.as_secs());
+                Ending::permanent("timeout", detail)
+            }
+            never = self.write_progress(key, token, &progress) => match never {},
+        }
+    }
+
+    /// Writes how far a try is whenever that has changed.
+    async fn write_progress(&self, key: Key, token: i64, progress: &Progress) -> Infallible {
         let mut written = 0.0;
         loop {
-            let tick = deadline.min(Instant::now() + PROGRESS_PERIOD);
-            tokio::select! {
-                ending = &mut work => return ending.unwrap_or_else(panicked),
-                () = tokio::time::sleep_until(tick) => {}
-            }
-            if Instant::now() >= deadline {
-                let detail = format!("one try may take {} s", limit.as_secs());
-                return Ending::permanent("timeout", detail);
-            }
+            tokio::time::sleep(PROGRESS_PERIOD).await;
             let fraction = progress.get();
             if fraction != written {
                 written = fraction;
