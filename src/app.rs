@@ -210,6 +210,7 @@ impl App {
         if backend == Backend::Sqlite {
             engine.forget_other_nodes().await?;
         }
+        engine.look_around().await;
         let standing = engine.beat(started_at).await?;
         dispatcher.set_shards(&standing.shards);
         let state = web::Data::new(ingress::State::new(
@@ -277,6 +278,8 @@ impl App {
 
     /// Stops accepting, lets running work end or hands it back, flushes, leaves.
     pub async fn stop(self) -> anyhow::Result<()> {
+        // Other nodes send for its lanes from here on, while its own work winds down.
+        self.engine.retire();
         // Claiming ends first, so that nothing new begins while the rest winds down.
         self.shutdown.send_replace(true);
         // Answers that go on would keep the server until it runs out of patience.

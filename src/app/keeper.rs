@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::delivery::Dispatcher;
-use crate::engine::{Engine, NODE_LIFE_MILLIS, Standing};
+use crate::engine::{Engine, EngineResult, LOOK_PERIOD, NODE_LIFE, Sight, Standing};
 use crate::handlers::runner::Runner;
 use crate::ids::Timestamp;
 use crate::ingress;
@@ -20,6 +20,8 @@ use crate::telemetry::complain;
 
 /// How often a node says that it is alive.
 const BEAT_PERIOD: Duration = Duration::from_secs(1);
+/// How soon it looks again when another node may be gone.
+const DOUBT_PERIOD: Duration = Duration::from_millis(25);
 /// How often dead nodes and deadlines are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How often events without a place in the feed are looked for when no bell rings.
@@ -37,6 +39,11 @@ const ORPHAN_PERIOD: Duration = Duration::from_secs(6 * 60 * 60);
 const ORPHAN_AGE_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 /// Superseded versions are kept this long for requests that are just reading them.
 const SUPERSEDED_AGE_MILLIS: i64 = 60 * 60 * 1_000;
+
+/// A node that was not heard for this long stops its work, before others take that over.
+fn fencing_time() -> Duration {
+    NODE_LIFE.mul_f64(0.8)
+}
 
 /// What the loops of a node share.
 pub(super) struct Keeper {
@@ -74,47 +81,93 @@ pub(super) fn start_loops(
 }
 
 impl Keeper {
-    /// Beats, and fences this node when its beats do not get through: by then its leases may be
-    /// somebody else's.
+    /// Looks at the other nodes, beats, and fences this node when its beats do not get through: by
+    /// then its leases may be somebody else's.
     async fn keep_alive(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
-        let life = Duration::from_millis(NODE_LIFE_MILLIS.unsigned_abs());
-        let margin = life.mul_f64(0.8);
-        let mut last = Instant::now();
+        let mut heard = Instant::now();
+        let mut next_beat = Instant::now();
+        let mut alone = false;
         // Beats go on during shutdown, for as long as work is winding down.
         loop {
-            let asked = Instant::now();
-            let answered = tokio::time::timeout(margin, self.engine.beat(self.started_at)).await;
-            match answered {
-                Ok(Ok(Standing { shards, .. })) => {
-                    let silent = asked.duration_since(last);
-                    if silent > life {
-                        tracing::warn!(
-                            seconds = silent.as_secs_f64(),
-                            "this node was silent for longer than its life; its work is dropped"
-                        );
-                        self.fence();
-                    }
-                    last = asked;
+            let sight = self.engine.look_around().await;
+            if sight == Sight::GuardLost {
+                // Whoever takes this node for dead now must not find it sending.
+                tracing::warn!("the session that guards this node is gone; making another");
+                self.dispatcher.set_shards(&[]);
+            }
+            if matches!(sight, Sight::News | Sight::GuardLost) || next_beat <= Instant::now() {
+                next_beat = Instant::now() + BEAT_PERIOD;
+                if let Some(standing) = self.say_alive(&mut heard).await {
                     beat();
-                    if !*shutdown.borrow() {
-                        self.dispatcher.set_shards(&shards);
+                    alone = standing.alive <= 1;
+                    if let Err(error) = self.stand(standing).await {
+                        complain("dealing lanes", &error);
                     }
                 }
-                Ok(Err(error)) => complain("beating", &error),
-                Err(_) => tracing::error!("beating took too long"),
             }
-            if last.elapsed() > margin && self.engine.backend() == Backend::Postgres {
+            if heard.elapsed() > fencing_time() && self.engine.backend() == Backend::Postgres {
                 self.fence();
             }
+            let ending = *shutdown.borrow();
             let idle = self.runner.busy() == 0 && self.dispatcher.in_flight() == 0;
-            if *shutdown.borrow() && idle {
+            if ending && idle {
                 return;
             }
-            let wait = if *shutdown.borrow() { Duration::from_millis(200) } else { BEAT_PERIOD };
+            let wait = match sight {
+                Sight::Doubt => DOUBT_PERIOD,
+                _ if alone && !ending => BEAT_PERIOD,
+                _ => LOOK_PERIOD,
+            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                _ = shutdown.changed(), if !*shutdown.borrow() => {}
+                _ = shutdown.changed(), if !ending => next_beat = Instant::now(),
             }
+        }
+    }
+
+    /// Beats once. After a silence longer than a node's life everything here may be somebody else's.
+    async fn say_alive(&self, heard: &mut Instant) -> Option<Standing> {
+        let began = Instant::now();
+        let beat = self.engine.beat(self.started_at);
+        let standing = match tokio::time::timeout(fencing_time(), beat).await {
+            Ok(Ok(standing)) => standing,
+            Ok(Err(error)) => {
+                complain("beating", &error);
+                return None;
+            }
+            Err(_) => {
+                tracing::error!("beating took too long");
+                return None;
+            }
+        };
+        let silent = began.duration_since(*heard);
+        if silent > NODE_LIFE {
+            tracing::warn!(
+                seconds = silent.as_secs_f64(),
+                "this node was silent for longer than its life; its work is dropped"
+            );
+            self.fence();
+        }
+        *heard = began;
+        Some(standing)
+    }
+
+    /// Sends for these shards and no others. What is too much is given up as soon as nothing of it
+    /// can be claimed here any more; the work of those who ended goes on first.
+    async fn stand(&self, standing: Standing) -> EngineResult<()> {
+        let Standing { shards, surplus, others_ended, .. } = standing;
+        if others_ended {
+            let count = self.engine.rescue_deliveries().await?;
+            tracing::warn!(deliveries = count, "another node is gone; its lanes are taken over");
+        }
+        self.dispatcher.set_shards(&shards);
+        if surplus.is_empty() {
+            return Ok(());
+        }
+        // When a claim takes long, the next beat names the surplus again.
+        match tokio::time::timeout(BEAT_PERIOD, self.dispatcher.claims_ended()).await {
+            Ok(()) => self.engine.give_up(surplus).await,
+            Err(_) => Ok(()),
         }
     }
 

@@ -5,27 +5,33 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::dispatcher::Dispatcher;
-use super::outcome::{Judged, judge};
+use super::outcome::{Judged, judge, next};
 use crate::egress::{Method, Outgoing};
-use crate::engine::{
-    ClosedAttempt, EngineResult, Next, OwedDelivery, Record, delivery_manner, delivery_status,
-};
-use crate::formats::{AttemptView, PreviousFailure};
+use crate::engine::{ClosedAttempt, EngineResult, OwedDelivery, Record, delivery_manner};
+use crate::formats::{AttemptView, Judgement, PreviousFailure, SigningKeys, Verdict};
 use crate::telemetry::complain;
+
+/// How long to wait for a database that cannot be reached: at first, and then twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
     /// One signed request and its record.
     pub(super) async fn attempt(&self, delivery: OwedDelivery) {
         let started = Instant::now();
-        let sent = match self.outgoing(&delivery).await {
-            Ok(outgoing) => self.egress.send(outgoing).await,
+        let keys = match self.keys(&delivery).await {
+            Ok(keys) if !keys.is_empty() => keys,
+            Ok(_) => {
+                // What cannot be signed is not sent; the lease is given back by the record.
+                tracing::error!("there is no secret that this delivery could be signed with");
+                return self.record(self.unsigned(&delivery)).await;
+            }
             Err(error) => {
-                // Without secrets nothing can be signed; the lease is given back by the record.
                 complain("reading signing secrets", &error);
-                let record = self.unsigned(&delivery);
-                return self.record(record).await;
+                return self.record(self.unsigned(&delivery)).await;
             }
         };
+        let sent = self.egress.send(self.outgoing(&delivery, &keys)).await;
         let elapsed = started.elapsed();
         let millis = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
         let now = self.engine.now();
@@ -55,6 +61,7 @@ impl Dispatcher {
     fn unsigned(&self, delivery: &OwedDelivery) -> Record {
         let now = self.engine.now();
         let reason = "secrets_unavailable".to_owned();
+        let judgement = Judgement::from(Verdict::Retry { at: None });
         let closed = ClosedAttempt {
             delivery_id: delivery.key,
             number: delivery.attempt,
@@ -63,12 +70,9 @@ impl Dispatcher {
             error_code: Some(reason.clone()),
             ..ClosedAttempt::default()
         };
-        let next = u32::try_from(delivery.try_number + 1).ok();
-        let wait = next.and_then(|next| delivery.receiver.schedule().delay_before(next));
-        let next = match wait {
-            Some(wait) => Next::Retry { due_at: now.plus(wait), failure: reason },
-            None => Next::End { status: delivery_status::EXHAUSTED, reason },
-        };
+        let client_errors = self.settings.client_errors;
+        let chance = (self.chance)();
+        let next = next(delivery, &judgement, &reason, false, now, chance, client_errors);
         Record {
             delivery: delivery.key,
             receiver: delivery.receiver.key,
@@ -83,8 +87,22 @@ impl Dispatcher {
         }
     }
 
-    async fn outgoing(&self, delivery: &OwedDelivery) -> EngineResult<Outgoing> {
-        let keys = self.secrets.of(&self.engine, delivery).await?;
+    /// What signs a delivery; goes on asking while the database cannot be reached, because that is
+    /// no failure of the receiver.
+    async fn keys(&self, delivery: &OwedDelivery) -> EngineResult<SigningKeys> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.secrets.of(&self.engine, delivery).await {
+                Err(error) if error.is_passing() => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn outgoing(&self, delivery: &OwedDelivery, keys: &SigningKeys) -> Outgoing {
         let webhook_id = delivery.event_id.to_string();
         let attempt = AttemptView {
             webhook_id: &webhook_id,
@@ -98,22 +116,29 @@ impl Dispatcher {
         let receiver = &delivery.receiver;
         let mut headers = receiver.headers.clone();
         let (format, signature) = (&receiver.format, receiver.signature);
-        let own = format.headers(&attempt, &keys, signature, &delivery.body, previous.as_ref());
-        headers.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())));
-        Ok(Outgoing {
+        let own = format.headers(&attempt, keys, signature, &delivery.body, previous.as_ref());
+        for (name, value) in own {
+            // A receiver may have a name of its own for us; nothing else of a format is its to set.
+            let is_set = name.eq_ignore_ascii_case("user-agent")
+                && headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+            if !is_set {
+                headers.push((name.to_owned(), value.into_owned()));
+            }
+        }
+        Outgoing {
             method: Method::POST,
             url: receiver.url.clone(),
             headers,
             body: bytes::Bytes::from(delivery.body.clone()),
             deadline: self.settings.deadline,
             body_cap: self.settings.body_cap,
-        })
+        }
     }
 
     /// Stores what came; goes on trying while the database cannot be reached, because what was
     /// received should not be sent again.
     async fn record(&self, record: Record) {
-        let mut pause = Duration::from_millis(100);
+        let mut pause = FIRST_PAUSE;
         loop {
             match self.engine.record(record.clone()).await {
                 Ok(recorded) if recorded.held => return,
@@ -123,7 +148,7 @@ impl Dispatcher {
                 }
                 Err(error) if error.is_passing() => {
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(error) => return complain("recording an attempt", &error),
             }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::breaker::BreakerSettings;
-use super::lanes::{Bucket, LaneSettings, Lanes};
+use super::lanes::{Bucket, LaneSettings, Lanes, Turn};
 use super::secrets::Secrets;
 use crate::egress::Client;
 use crate::engine::{ClientErrors, Engine, EngineResult, OwedDelivery, RateLimit};
@@ -33,6 +33,8 @@ pub struct Settings {
     pub breaker: BreakerSettings,
     /// What an answer of 4xx means, unless a receiver says otherwise.
     pub client_errors: ClientErrors,
+    /// The longest wait for a token with a lease taken; what has to wait longer is claimed later.
+    pub longest_turn: Duration,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             body_cap: 64 * 1024,
             breaker: BreakerSettings::default(),
             client_errors: ClientErrors::Retry,
+            longest_turn: Duration::from_secs(1),
         }
     }
 }
@@ -63,16 +66,6 @@ pub enum Step {
     Idle,
 }
 
-/// How the wait for a token ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Come,
-    /// The lane is another node's.
-    Lost,
-    /// This node is shutting down.
-    Stopping,
-}
-
 /// Sends what is owed.
 pub struct Dispatcher {
     pub(super) engine: Arc<Engine>,
@@ -83,6 +76,8 @@ pub struct Dispatcher {
     pub(super) secrets: Secrets,
     /// Leased here.
     held: Mutex<HashSet<Key>>,
+    /// Held while a claim is under way.
+    claiming: tokio::sync::Mutex<()>,
     freed: Notify,
     stopping: watch::Sender<bool>,
     /// Told when lanes are no longer ours.
@@ -104,6 +99,7 @@ impl Dispatcher {
             rate: settings.lane_rate,
             breaker: settings.breaker,
             in_flight: settings.in_flight,
+            longest_turn: settings.longest_turn,
         });
         Dispatcher {
             engine,
@@ -113,6 +109,7 @@ impl Dispatcher {
             lanes: Mutex::new(lanes),
             secrets: Secrets::default(),
             held: Mutex::default(),
+            claiming: tokio::sync::Mutex::default(),
             freed: Notify::new(),
             stopping: watch::Sender::new(false),
             lost: watch::Sender::new(()),
@@ -130,10 +127,21 @@ impl Dispatcher {
 
     /// Sends only for these shards from now on.
     pub fn set_shards(&self, owned: &[i64]) {
-        let lost = self.lanes().set_shards(owned, self.engine.now());
+        let (lost, gained) = {
+            let mut lanes = self.lanes();
+            (lanes.set_shards(owned, self.engine.now()), lanes.must_learn())
+        };
         if lost {
             self.lost.send_replace(());
         }
+        if gained {
+            self.engine.bells.deliveries.notify_one();
+        }
+    }
+
+    /// Waits until no claim is under way that was begun before this call.
+    pub async fn claims_ended(&self) {
+        drop(self.claiming.lock().await);
     }
 
     /// Deliveries leased here.
@@ -145,15 +153,17 @@ impl Dispatcher {
     pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
         let waiting = self.engine.waiting_lanes().await?;
         let fresh = self.engine.fresh_lanes().await?;
-        if self.lanes().any_troubled() {
-            self.learn_troubles().await?;
+        let troubled = self.lanes().troubled();
+        if !troubled.is_empty() {
+            let troubles = self.engine.troubles_of(troubled).await?;
+            self.lanes().learn_troubles(&troubles, self.engine.now());
         }
         if self.lanes().any_elsewhere() {
             self.learn_elsewhere().await?;
         }
         let now = self.engine.now();
         let mut lanes = self.lanes();
-        lanes.prune();
+        lanes.prune(&waiting.iter().map(|(lane, _)| *lane).collect(), now);
         lanes.mark_ordered(fresh);
         let mut next = None;
         for (lane, due) in waiting {
@@ -170,10 +180,11 @@ impl Dispatcher {
         Ok(next)
     }
 
-    /// Reads what the database has of lanes in trouble.
-    async fn learn_troubles(&self) -> EngineResult<()> {
+    /// Reads what the last owners of lanes left in the database.
+    async fn take_over(&self) -> EngineResult<()> {
+        self.learn_elsewhere().await?;
         let troubles = self.engine.troubled_lanes().await?;
-        self.lanes().learn_troubles(&troubles, self.engine.now());
+        self.lanes().take_over(&troubles);
         Ok(())
     }
 
@@ -208,9 +219,9 @@ impl Dispatcher {
 
     /// Claims what is due and may be sent, and starts sending it.
     pub async fn step(self: &Arc<Self>) -> EngineResult<Step> {
+        let _claiming = self.claiming.lock().await;
         if self.lanes().must_learn() {
-            self.learn_elsewhere().await?;
-            self.learn_troubles().await?;
+            self.take_over().await?;
         }
         let wanted = {
             let mut lanes = self.lanes();
@@ -237,20 +248,20 @@ impl Dispatcher {
                 lanes.claimed(wish.lane, wish.room, count);
             }
             for delivery in owed {
-                let bucket = lanes.admit(delivery.lane, &delivery.receiver);
-                starts.push((delivery, bucket));
+                let turn = lanes.admit(delivery.lane, &delivery.receiver, self.engine.now());
+                starts.push((delivery, turn));
             }
         }
         let count = starts.len();
-        for (delivery, bucket) in starts {
-            self.start(delivery, bucket);
+        for (delivery, turn) in starts {
+            self.start(delivery, turn);
         }
         // A lane with nothing due must not make the others wait for the next look.
         let idle = count == 0 && !self.lanes().any_wanted();
         Ok(if idle { Step::Idle } else { Step::Claimed(count) })
     }
 
-    fn start(self: &Arc<Self>, delivery: OwedDelivery, bucket: Option<Arc<Bucket>>) {
+    fn start(self: &Arc<Self>, delivery: OwedDelivery, turn: Turn) {
         self.held().insert(delivery.key);
         let span = tracing::info_span!(
             "delivery",
@@ -262,18 +273,15 @@ impl Dispatcher {
         let dispatcher = Arc::clone(self);
         let work = async move {
             let (key, lane) = (delivery.key, delivery.lane);
-            let turn = match bucket {
-                Some(bucket) => dispatcher.turn(&bucket, lane).await,
-                None => Turn::Come,
+            let comes = match turn {
+                Turn::Now => true,
+                Turn::Soon(bucket) => dispatcher.turn_comes(&bucket, lane).await,
+                Turn::Later => false,
             };
-            if turn == Turn::Stopping {
-                // Still held: the shutdown hands it back.
-                return;
-            }
             if dispatcher.lanes().sending(lane) {
                 dispatcher.engine.bells.deliveries.notify_one();
             }
-            if turn == Turn::Come {
+            if comes {
                 dispatcher.attempt(delivery).await;
             } else if let Err(error) = dispatcher.engine.return_deliveries(vec![key]).await {
                 complain("handing a delivery back", &error);
@@ -287,15 +295,15 @@ impl Dispatcher {
         tokio::spawn(work.instrument(span));
     }
 
-    /// Waits for a token of a lane, for as long as that is ours: the next owner has a bucket of its
-    /// own.
-    async fn turn(&self, bucket: &Bucket, lane: i64) -> Turn {
+    /// Waits for a token of a lane, for as long as that is ours and this node is not shutting down:
+    /// the next owner has a bucket of its own. Whether there is one.
+    async fn turn_comes(&self, bucket: &Bucket, lane: i64) -> bool {
         let (mut stopping, mut lost) = (self.stopping.subscribe(), self.lost.subscribe());
         tokio::select! {
             biased;
-            _ = stopping.wait_for(|stop| *stop) => Turn::Stopping,
-            _ = lost.wait_for(|()| !self.lanes().owns(lane)) => Turn::Lost,
-            () = bucket.take() => Turn::Come,
+            _ = stopping.wait_for(|stop| *stop) => false,
+            _ = lost.wait_for(|()| !self.lanes().owns(lane)) => false,
+            () = bucket.take() => true,
         }
     }
 
@@ -336,7 +344,8 @@ impl Dispatcher {
             let rung = engine.bells.deliveries.notified();
             tokio::pin!(rung);
             rung.as_mut().enable();
-            let due = next_due.is_some_and(|due| due <= engine.now());
+            // Lanes that were taken over have work that no bell of this process told of.
+            let due = next_due.is_some_and(|due| due <= engine.now()) || self.lanes().must_learn();
             if due || last_look.elapsed() >= LOOK_PERIOD {
                 last_look = Instant::now();
                 match self.look().await {

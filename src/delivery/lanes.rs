@@ -18,7 +18,7 @@ use super::breaker::{Bearing, Breaker, BreakerSettings, Permission};
 use super::health::HealthNote;
 use crate::engine::{
     Health, LaneChange, LaneTrouble, LaneWish, Ordering, RateLimit, Receiver, SHARDS,
-    application_mark,
+    TROUBLE_KEPT_MILLIS, application_mark,
 };
 use crate::ids::Timestamp;
 
@@ -43,10 +43,15 @@ impl Bucket {
         Some(Bucket { limiter, clock: MonotonicClock, limit })
     }
 
+    /// Takes a token when there is one, or says how long the wait would be.
+    fn try_take(&self) -> Result<(), Duration> {
+        self.limiter.check().map_err(|wait| wait.wait_time_from(self.clock.now()))
+    }
+
     /// Waits for the next token and takes it.
     pub(super) async fn take(&self) {
-        while let Err(wait) = self.limiter.check() {
-            tokio::time::sleep(wait.wait_time_from(self.clock.now())).await;
+        while let Err(wait) = self.try_take() {
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -61,6 +66,22 @@ impl Bucket {
     fn waiting_room(&self) -> usize {
         (self.limit.per_second / 20.0).clamp(1.0, 64.0) as usize
     }
+
+    /// Whether a token may take longer to come than a lease should wait: by then a secret may be
+    /// revoked, and the endpoint disabled.
+    fn is_slow(&self, longest_turn: Duration) -> bool {
+        self.limit.per_second * longest_turn.as_secs_f64() < 1.0
+    }
+}
+
+/// When a claimed delivery may be sent.
+pub(super) enum Turn {
+    /// At once.
+    Now,
+    /// When the bucket has a token, which is soon.
+    Soon(Arc<Bucket>),
+    /// Not before long: it is to be given back until then.
+    Later,
 }
 
 /// One lane as this process sees it.
@@ -73,6 +94,10 @@ struct Lane {
     /// Requests at once; unknown until the first receiver of the lane was seen.
     cap: Option<usize>,
     bucket: Option<Arc<Bucket>>,
+    /// A token of a slow bucket is taken for the next delivery.
+    has_token: bool,
+    /// When a slow bucket has its next token.
+    next_token: Option<Timestamp>,
     /// There may be more due than was taken.
     more: bool,
     /// Whether its endpoint wants an order; unknown until its first receiver was seen.
@@ -98,6 +123,26 @@ pub(super) struct Lanes {
     settings: LaneSettings,
 }
 
+impl Lane {
+    fn forget_limits(&mut self) {
+        self.bucket = None;
+        self.has_token = false;
+        self.next_token = None;
+        self.cap = None;
+        self.ordered = None;
+    }
+
+    /// Takes a token of a slow bucket before anything is claimed for it.
+    fn has_turn(&mut self, now: Timestamp) -> bool {
+        let Some(bucket) = self.bucket.as_ref().filter(|_| !self.has_token) else { return true };
+        match bucket.try_take() {
+            Ok(()) => self.has_token = true,
+            Err(wait) => self.next_token = Some(now.plus(wait)),
+        }
+        self.has_token
+    }
+}
+
 /// Limits of lanes whose receivers say nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LaneSettings {
@@ -109,6 +154,8 @@ pub(super) struct LaneSettings {
     pub(super) breaker: BreakerSettings,
     /// Deliveries under way at once on this node.
     pub(super) in_flight: usize,
+    /// The longest wait for a token with a lease taken.
+    pub(super) longest_turn: Duration,
 }
 
 /// Lanes that are remembered when nothing happens on them.
@@ -146,9 +193,7 @@ impl Lanes {
         self.lanes.retain(|lane, state| ours(lane) || state.taken > 0);
         for (lane, state) in &mut self.lanes {
             if !ours(lane) {
-                state.bucket = None;
-                state.cap = None;
-                state.ordered = None;
+                state.forget_limits();
                 state.health = HealthNote::default();
                 state.breaker = Breaker::default();
             }
@@ -176,18 +221,24 @@ impl Lanes {
     }
 
     /// Takes over what the last owners left of lanes in trouble.
-    pub(super) fn learn_troubles(&mut self, troubles: &[LaneTrouble], now: Timestamp) {
-        let takes_over = std::mem::take(&mut self.must_learn);
+    pub(super) fn take_over(&mut self, troubles: &[LaneTrouble]) {
+        self.must_learn = false;
         for trouble in troubles {
             if !self.owns(trouble.lane) {
                 continue;
             }
             let lane = self.lanes.entry(trouble.lane).or_default();
-            if lane.breaker.is_troubled() {
-                // Somebody may have allowed a try before its time.
-                lane.breaker.hasten(Timestamp(trouble.not_before), now);
-            } else if takes_over {
+            if !lane.breaker.is_troubled() {
                 lane.breaker = Breaker::resume(trouble);
+            }
+        }
+    }
+
+    /// Somebody may have allowed a try on a lane before its time.
+    pub(super) fn learn_troubles(&mut self, troubles: &[LaneTrouble], now: Timestamp) {
+        for trouble in troubles {
+            if let Some(lane) = self.lanes.get_mut(&trouble.lane) {
+                lane.breaker.hasten(Timestamp(trouble.not_before), now);
             }
         }
     }
@@ -204,14 +255,9 @@ impl Lanes {
         !self.elsewhere.is_empty()
     }
 
-    /// Whether any lane is closed or on trial.
-    pub(super) fn any_troubled(&self) -> bool {
-        self.lanes.values().any(|lane| lane.breaker.is_troubled())
-    }
-
     /// Nothing may be tried on a lane before.
     pub(super) fn not_before(&self, lane: i64) -> Option<Timestamp> {
-        self.lanes.get(&lane).and_then(|lane| lane.breaker.not_before())
+        self.lanes.get(&lane).and_then(|lane| lane.breaker.not_before().max(lane.next_token))
     }
 
     /// These lanes are of ordered endpoints and have something new.
@@ -278,6 +324,7 @@ impl Lanes {
         let elsewhere = self.elsewhere.get(&id).copied().unwrap_or(0);
         let lane = self.lanes.entry(id).or_default();
         let taken = lane.taken + elsewhere;
+        let longest_turn = self.settings.longest_turn;
         let own = match (lane.cap, &lane.bucket) {
             // One delivery shows what the lane's limits are.
             (None, _) => usize::from(taken == 0),
@@ -286,11 +333,15 @@ impl Lanes {
             }
             (Some(cap), None) => cap.saturating_sub(taken),
         };
-        let room = match lane.breaker.permission(now) {
+        let mut room = match lane.breaker.permission(now) {
             Permission::All => own,
             Permission::One => own.min(usize::from(taken == 0)),
             Permission::None => 0,
         };
+        let is_slow = lane.bucket.as_ref().is_some_and(|bucket| bucket.is_slow(longest_turn));
+        if room > 0 && is_slow && !lane.has_turn(now) {
+            room = 0;
+        }
         if room == 0 {
             lane.more = true;
         }
@@ -306,13 +357,14 @@ impl Lanes {
         if count > 0 {
             *self.held.entry(application_mark(id)).or_default() += count;
         }
-        if count >= room {
+        // A claim that was under way while the lane was lost is the last one.
+        if count >= room && self.owns(id) {
             self.dirty.insert(id);
         }
     }
 
-    /// Learns the limits of a lane from a receiver on it, and hands out its bucket.
-    pub(super) fn admit(&mut self, id: i64, receiver: &Receiver) -> Option<Arc<Bucket>> {
+    /// Learns the limits of a lane from a receiver on it; when its delivery may be sent.
+    pub(super) fn admit(&mut self, id: i64, receiver: &Receiver, now: Timestamp) -> Turn {
         let since = self.shards.get(shard_of(id)).copied().flatten();
         let limit = receiver.rate_limit.or(self.settings.rate);
         let cap = receiver
@@ -327,8 +379,18 @@ impl Lanes {
             // A lane whose receiver is older than our ownership may have been used up elsewhere.
             let fresh = since.is_some_and(|since| receiver.created_at >= since);
             lane.bucket = limit.and_then(|limit| Bucket::new(limit, fresh)).map(Arc::new);
+            lane.has_token = false;
+            lane.next_token = None;
         }
-        lane.bucket.clone()
+        match lane.bucket.clone() {
+            None => Turn::Now,
+            Some(bucket) if !bucket.is_slow(self.settings.longest_turn) => Turn::Soon(bucket),
+            Some(_) if lane.has_turn(now) => {
+                lane.has_token = false;
+                Turn::Now
+            }
+            Some(_) => Turn::Later,
+        }
     }
 
     /// Takes what an attempt says of its receiver; what is to be written down of the lane and of
@@ -381,18 +443,77 @@ impl Lanes {
         more
     }
 
-    /// Forgets lanes that are idle and whose buckets are full again.
-    pub(super) fn prune(&mut self) {
-        if self.lanes.len() < IDLE_LANES {
-            return;
-        }
-        self.lanes.retain(|_, lane| {
+    /// Forgets lanes that are idle and whose buckets are full again. Trouble is remembered for as
+    /// long as something waits for its end, and an hour more.
+    pub(super) fn prune(&mut self, waiting: &HashSet<i64>, now: Timestamp) {
+        let crowded = self.lanes.len() >= IDLE_LANES;
+        self.lanes.retain(|id, lane| {
             let quiet = lane.used_at.map_or(Duration::MAX, |at| at.elapsed());
+            if lane.taken > 0 {
+                return true;
+            }
+            if let Some(not_before) = lane.breaker.not_before() {
+                return waiting.contains(id)
+                    || now.millis_since(not_before) < TROUBLE_KEPT_MILLIS
+                    || quiet < Duration::from_secs(60);
+            }
             let refill = lane.bucket.as_ref().map_or(Duration::ZERO, |bucket| bucket.refill());
-            lane.taken > 0
-                || lane.more
-                || lane.breaker.is_troubled()
-                || quiet < refill.max(Duration::from_secs(60))
+            !crowded || quiet < refill.max(Duration::from_secs(60))
         });
+    }
+
+    /// Lanes of ours that are closed or on trial.
+    pub(super) fn troubled(&self) -> Vec<i64> {
+        let troubled = self.lanes.iter().filter(|(_, lane)| lane.breaker.is_troubled());
+        troubled.map(|(id, _)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANE: i64 = 7;
+
+    fn lanes() -> Lanes {
+        let mut lanes = Lanes::new(LaneSettings {
+            cap: 4,
+            rate: None,
+            breaker: BreakerSettings { failures: 1, ..BreakerSettings::default() },
+            in_flight: 100,
+            longest_turn: Duration::from_secs(1),
+        });
+        lanes.set_shards(&(0..SHARDS).collect::<Vec<_>>(), Timestamp(0));
+        lanes
+    }
+
+    #[test]
+    fn a_claim_that_was_under_way_while_the_lane_was_lost_is_the_last_one() {
+        let mut lanes = lanes();
+        lanes.mark([LANE]);
+        let wish = lanes.take_wanted(Timestamp(0)).pop().expect("a wish");
+        lanes.set_shards(&[], Timestamp(0));
+        lanes.claimed(LANE, wish.room, wish.room);
+        assert!(!lanes.any_wanted() && lanes.take_wanted(Timestamp(0)).is_empty());
+    }
+
+    #[test]
+    fn trouble_is_forgotten_an_hour_after_it_unless_something_waits() {
+        let mut lanes = lanes();
+        let trouble = |lane| LaneTrouble {
+            lane,
+            not_before: Timestamp(0).plus_millis(1_000).0,
+            reason: "failures".to_owned(),
+            closings: 1,
+        };
+        lanes.take_over(&[trouble(LANE), trouble(8)]);
+        let waiting = HashSet::from([8]);
+        let hour = Timestamp(0).plus_millis(TROUBLE_KEPT_MILLIS);
+        lanes.prune(&waiting, hour);
+        let mut troubled = lanes.troubled();
+        troubled.sort_unstable();
+        assert_eq!(troubled, [LANE, 8]);
+        lanes.prune(&waiting, hour.plus_millis(1_000));
+        assert_eq!(lanes.troubled(), [8]);
     }
 }

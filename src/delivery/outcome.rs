@@ -90,7 +90,7 @@ fn bearing(judgement: &Judgement, refused: bool) -> Bearing {
 }
 
 /// What follows when it was not received.
-fn next(
+pub(super) fn next(
     delivery: &OwedDelivery,
     judgement: &Judgement,
     failure: &str,

@@ -15,6 +15,9 @@ use crate::store::{StoreResult, Transaction, receivers};
 /// Why an endpoint is disabled that has not received anything for too long.
 const NO_SUCCESS: &str = "no_success";
 
+/// A lane that was closed until longer ago than this, and on which nothing waits, starts afresh.
+pub const TROUBLE_KEPT_MILLIS: i64 = 60 * 60 * 1_000;
+
 /// What the records of a batch say, by endpoint.
 #[derive(Default)]
 pub(super) struct Conditions {

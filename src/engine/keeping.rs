@@ -1,12 +1,11 @@
-//! The sweeps: what nobody asked for but time brings. Dead nodes, deadlines, shards, retention.
+//! The sweeps: what nobody asked for but time brings. Dead nodes, deadlines, retention.
 //!
 //! Every sweep finds its work by looking, is safe to run on every node at once, and does a bounded
 //! amount a call.
 
-use std::sync::PoisonError;
-
 use super::Engine;
 use super::error::{EngineError, EngineResult};
+use super::health::TROUBLE_KEPT_MILLIS;
 use super::operation::{Applied, subject};
 use super::record::{free_orphans, give_back};
 use crate::ids::{Key, Timestamp};
@@ -14,23 +13,8 @@ use crate::lifecycle::Command;
 use crate::store::retention::{self, Purgeable};
 use crate::store::{Transaction, deliveries, jobs, lanes, nodes};
 
-/// Lanes are dealt to nodes in this many parts.
-pub const SHARDS: i64 = 64;
-
-/// How long a node counts as alive after its last beat.
-pub const NODE_LIFE_MILLIS: i64 = 8_000;
-
 /// Rows a sweep touches in one call.
 const SWEEP_ROWS: i64 = 500;
-
-/// A node's place among the living.
-#[derive(Clone, Debug, Default)]
-pub struct Standing {
-    /// Shards it owns.
-    pub shards: Vec<i64>,
-    /// Nodes alive, itself included.
-    pub alive: i64,
-}
 
 /// One page of a retention pass.
 #[derive(Clone, Copy, Debug)]
@@ -44,70 +28,17 @@ pub struct PurgedPage {
 }
 
 /// The database's time where it has one, this machine's on SQLite.
-fn lease_time(transaction: &mut Transaction<'_>, now: Timestamp) -> EngineResult<i64> {
+pub(super) fn lease_time(transaction: &mut Transaction<'_>, now: Timestamp) -> EngineResult<i64> {
     Ok(transaction.database_now()?.unwrap_or(now.0))
 }
 
 impl Engine {
-    /// Says that this node is alive, and deals shards: free ones are taken up to a fair share.
-    /// What is above the share is left out of the answer first and given up by the next beat:
-    /// nobody takes a shard over while this node may still claim from it.
-    pub async fn beat(&self, started_at: Timestamp) -> EngineResult<Standing> {
-        let (node, name) = (self.node, self.node_name.clone());
-        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let beat = self.custom(vec![subject("nodes", 0)], move |transaction, _, now| {
-            let now = lease_time(transaction, now)?;
-            let expires = now + NODE_LIFE_MILLIS * 1_000;
-            // Shards are held first, in their order, so that two nodes never wait crosswise.
-            let shards = nodes::shards(transaction)?;
-            nodes::beat(transaction, node, &name, started_at.0, expires)?;
-            let alive = nodes::alive(transaction, now)?.max(1);
-            let share = (SHARDS + alive - 1) / alive;
-            let (mut mine, mut surplus): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
-            for shard in &shards {
-                let held = shard.node_id == Some(node);
-                let free = shard.node_id.is_none()
-                    || shard.owner_expires_at.is_none_or(|expires| expires <= now);
-                let room = i64::try_from(mine.len()).unwrap_or(i64::MAX) < share;
-                if held && !room && leaving.contains(&shard.shard) {
-                    nodes::assign_shard(transaction, shard.shard, None, shard.epoch + 1)?;
-                } else if held && !room {
-                    surplus.push(shard.shard);
-                } else if held {
-                    mine.push(shard.shard);
-                } else if free && room {
-                    nodes::assign_shard(transaction, shard.shard, Some(node), shard.epoch + 1)?;
-                    mine.push(shard.shard);
-                }
-            }
-            Ok((Standing { shards: mine, alive }, surplus))
-        });
-        let (standing, surplus) = beat.await?;
-        *self.leaving.lock().unwrap_or_else(PoisonError::into_inner) = surplus;
-        Ok(standing)
-    }
-
-    /// Says that this node has gone in good order.
-    pub async fn leave(&self) -> EngineResult<()> {
-        let node = self.node;
-        self.custom(vec![subject("nodes", 0)], move |transaction, _, _| {
-            nodes::leave(transaction, node)?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// On SQLite: whoever was there before is gone, since a file has one server.
-    pub async fn forget_other_nodes(&self) -> EngineResult<()> {
-        self.custom(vec![subject("nodes", 0)], |transaction, _, _| {
-            nodes::clear(transaction)?;
-            Ok(())
-        })
-        .await
-    }
-
     /// Gives work of dead nodes back: jobs by the rules, deliveries to their lanes.
     pub async fn rescue(&self) -> EngineResult<usize> {
+        Ok(self.rescue_jobs().await? + self.rescue_deliveries().await?)
+    }
+
+    async fn rescue_jobs(&self) -> EngineResult<usize> {
         let now = self.core.clock.now();
         let orphans = self
             .store
@@ -124,6 +55,11 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        Ok(rescued)
+    }
+
+    /// Gives deliveries of dead nodes back to their lanes; how many.
+    pub async fn rescue_deliveries(&self) -> EngineResult<usize> {
         let lanes = self
             .custom(vec![subject("delivery orphans", 0)], |transaction, _, now| {
                 let database_now = lease_time(transaction, now)?;
@@ -133,9 +69,8 @@ impl Engine {
                 Ok(lanes)
             })
             .await?;
-        rescued += lanes.len();
         self.bells.ring_lanes(&lanes);
-        Ok(rescued)
+        Ok(lanes.len())
     }
 
     /// Gives unsent deliveries back that this node holds; others of the keys are left alone.
@@ -235,12 +170,13 @@ impl Engine {
         Ok(done)
     }
 
-    /// Removes idempotency records and callbacks that are over; how many.
+    /// Removes idempotency records, callbacks and troubles of lanes that are over; how many.
     pub async fn purge_leftovers(&self, callbacks_before: Timestamp) -> EngineResult<usize> {
         self.custom(vec![subject("retention", 0)], move |transaction, _, now| {
             let mut gone = retention::expire_idempotency(transaction, now.0, SWEEP_ROWS)?;
             gone += retention::purge_callbacks(transaction, callbacks_before.0, SWEEP_ROWS)?;
-            gone += lanes::forget(transaction, callbacks_before.0, SWEEP_ROWS)?;
+            let troubles_before = now.plus_millis(-TROUBLE_KEPT_MILLIS).0;
+            gone += lanes::forget(transaction, troubles_before, SWEEP_ROWS)?;
             Ok(gone)
         })
         .await

@@ -52,7 +52,7 @@ pub(super) struct Test {
 const BEFORE_ALL_ELSE: i64 = 0;
 
 /// Why a delivery ended whose receiver wants nothing more.
-pub const RECEIVER_GONE: &str = "receiver_gone";
+pub use crate::formats::judgement::RECEIVER_GONE;
 
 /// The gathered rows.
 #[derive(Default)]

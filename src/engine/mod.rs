@@ -21,6 +21,8 @@ mod health;
 mod intake;
 mod keeping;
 mod ledger;
+mod membership;
+mod neighbours;
 mod operation;
 mod queries;
 mod receivers;
@@ -33,8 +35,8 @@ mod view;
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -56,9 +58,12 @@ pub use endpoints::{
 pub use error::{EngineError, EngineResult};
 pub use feed::{FeedEvent, FeedFilter, FeedPage};
 pub use files::{Descriptor, Output};
+pub use health::TROUBLE_KEPT_MILLIS;
 pub use intake::{BatchAnswer, NewJob, folded};
-pub use keeping::{NODE_LIFE_MILLIS, PurgedPage, SHARDS, Standing};
+pub use keeping::PurgedPage;
 pub use ledger::RECEIVER_GONE;
+pub use membership::{NODE_LIFE, SHARDS, Sight, Standing};
+pub use neighbours::LOOK_PERIOD;
 pub use operation::{
     Applied, ClaimedBatch, ClaimedJob, Health, Idempotency, LaneChange, LaneWish, Next,
     OwedDelivery, Record, Recorded, RenderPayload,
@@ -84,6 +89,7 @@ pub use crate::store::deliveries::{ClosedAttempt, Depth as DeliveryDepth};
 use crate::store::jobs::{LeaseRow, QueueDepth};
 pub use crate::store::lanes::LaneTrouble;
 use crate::store::{Backend, Store, StoreError, Transaction, Writer, jobs, lanes};
+use membership::Membership;
 use operation::{Apply, Claim, ClaimDeliveries, Custom, Operation, Outcome};
 
 /// What an engine is built from.
@@ -117,8 +123,7 @@ pub struct Engine {
     /// Unique to this boot.
     node: Key,
     node_name: String,
-    /// Shards that this node claims from no more and has still to give up.
-    leaving: Mutex<Vec<i64>>,
+    membership: Membership,
 }
 
 impl Engine {
@@ -154,7 +159,7 @@ impl Engine {
             bells,
             node: 0,
             node_name: format!("node-{}", crate::ids::new_id().simple()),
-            leaving: Mutex::default(),
+            membership: Membership::default(),
         };
         engine.agree_on_master_key().await?;
         engine.node = engine.custom(Vec::new(), |transaction, _, _| Ok(transaction.key()?)).await?;
@@ -398,7 +403,13 @@ impl Engine {
 
     /// Lanes in trouble, as the last owner left them.
     pub async fn troubled_lanes(&self) -> EngineResult<Vec<LaneTrouble>> {
-        Ok(self.store.read(lanes::troubled).await?)
+        let since = self.now().plus_millis(-TROUBLE_KEPT_MILLIS);
+        Ok(self.store.read(move |connection| lanes::troubled(connection, since.0)).await?)
+    }
+
+    /// What the database has of these lanes.
+    pub async fn troubles_of(&self, lanes: Vec<i64>) -> EngineResult<Vec<LaneTrouble>> {
+        Ok(self.store.read(move |connection| lanes::troubles_of(connection, lanes)).await?)
     }
 
     /// Lanes with deliveries that have just come to an ordered endpoint, found by looking.

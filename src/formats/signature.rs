@@ -54,6 +54,13 @@ pub struct SigningKeys {
     pub ed25519: Vec<Ed25519Key>,
 }
 
+impl SigningKeys {
+    /// Whether nothing can be signed with them.
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty() && self.ed25519.is_empty()
+    }
+}
+
 impl From<Vec<SigningSecret>> for SigningKeys {
     fn from(secrets: Vec<SigningSecret>) -> SigningKeys {
         SigningKeys { secrets, ed25519: Vec::new() }

@@ -5,7 +5,7 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::connection::Connection;
 use super::error::StoreResult;
-use super::statement::Statement;
+use super::statement::{Cell, Statement};
 
 /// A closed lane.
 #[derive(Debug, Clone, QueryableByName)]
@@ -24,15 +24,16 @@ pub struct LaneTrouble {
     pub closings: i64,
 }
 
-/// All lanes in trouble.
-pub fn troubled(connection: &mut Connection) -> StoreResult<Vec<LaneTrouble>> {
-    connection.load(Statement::new("SELECT lane, not_before, reason, closings FROM lanes"))
+/// Lanes in trouble that were closed until later than a time.
+pub fn troubled(connection: &mut Connection, since: i64) -> StoreResult<Vec<LaneTrouble>> {
+    let sql = "SELECT lane, not_before, reason, closings FROM lanes WHERE not_before > ?";
+    connection.load(Statement::new(sql).bind(since))
 }
 
-/// The trouble of one lane.
-pub fn trouble_of(connection: &mut Connection, lane: i64) -> StoreResult<Option<LaneTrouble>> {
-    let sql = "SELECT lane, not_before, reason, closings FROM lanes WHERE lane = ?";
-    connection.first(Statement::new(sql).bind(lane))
+/// The troubles of these lanes.
+pub fn troubles_of(connection: &mut Connection, lanes: Vec<i64>) -> StoreResult<Vec<LaneTrouble>> {
+    let sql = "SELECT lane, not_before, reason, closings FROM lanes WHERE lane @key";
+    connection.load_by_keys(sql, "", lanes.into_iter().map(Cell::from).collect())
 }
 
 /// Closes a lane until a time.
@@ -65,9 +66,10 @@ pub fn probe(connection: &mut Connection, lane: i64, now: i64) -> StoreResult<()
     Ok(())
 }
 
-/// Forgets lanes that nobody has touched since a time: nothing is sent on them any more.
+/// Forgets lanes that were closed until longer ago than a time, and on which nothing waits.
 pub fn forget(connection: &mut Connection, before: i64, limit: i64) -> StoreResult<usize> {
-    let sql = "DELETE FROM lanes WHERE lane IN (SELECT lane FROM lanes \
-               WHERE updated_at < ? AND not_before < ? LIMIT ?)";
-    connection.execute(Statement::new(sql).bind(before).bind(before).bind(limit))
+    let sql = "DELETE FROM lanes WHERE lane IN (SELECT l.lane FROM lanes l \
+               WHERE l.not_before < ? AND NOT EXISTS (SELECT 1 FROM live_deliveries d \
+               WHERE d.phase = 0 AND d.lane = l.lane) LIMIT ?)";
+    connection.execute(Statement::new(sql).bind(before).bind(limit))
 }

@@ -18,6 +18,7 @@ pub mod events;
 pub mod feed;
 pub mod files;
 pub mod groups;
+pub mod guards;
 pub mod idempotency;
 pub mod jobs;
 pub mod lanes;

@@ -38,18 +38,37 @@ pub fn agree(connection: &mut Connection, name: &str, offered: &[u8]) -> StoreRe
         .ok_or_else(|| StoreError::Corrupt(format!("the installation has no {name}")))
 }
 
-/// Says that a node is alive until `expires_at`.
-pub fn beat(
-    connection: &mut Connection,
-    node: Key,
-    name: &str,
-    started_at: i64,
-    expires_at: i64,
-) -> StoreResult<()> {
-    let sql = "INSERT INTO nodes (id, name, started_at, expires_at) VALUES (?, ?, ?, ?) \
-               ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at";
-    connection
-        .execute(Statement::new(sql).bind(node).bind(name).bind(started_at).bind(expires_at))?;
+/// What a node says of itself with each beat.
+#[derive(Clone, Debug)]
+pub struct Beat {
+    /// Which node.
+    pub node: Key,
+    /// Its name in the event log.
+    pub name: String,
+    /// When it started.
+    pub started_at: i64,
+    /// It is alive until then.
+    pub expires_at: i64,
+    /// Its end would show by its guard.
+    pub guarded: bool,
+    /// It is about to leave.
+    pub leaving: bool,
+}
+
+/// Says that a node is alive.
+pub fn beat(connection: &mut Connection, beat: &Beat) -> StoreResult<()> {
+    let sql = "INSERT INTO nodes (id, name, started_at, expires_at, guarded, leaving) \
+               VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
+               expires_at = excluded.expires_at, guarded = excluded.guarded, \
+               leaving = excluded.leaving";
+    let statement = Statement::new(sql)
+        .bind(beat.node)
+        .bind(beat.name.as_str())
+        .bind(beat.started_at)
+        .bind(beat.expires_at)
+        .bind(beat.guarded)
+        .bind(beat.leaving);
+    connection.execute(statement)?;
     Ok(())
 }
 
@@ -85,9 +104,9 @@ struct CountRow {
     count: i64,
 }
 
-/// How many nodes are alive.
+/// How many nodes are alive and want to stay.
 pub fn alive(connection: &mut Connection, now: i64) -> StoreResult<i64> {
-    let sql = "SELECT COUNT(*) AS count FROM nodes WHERE expires_at > ?";
+    let sql = "SELECT COUNT(*) AS count FROM nodes WHERE expires_at > ? AND leaving = 0";
     let row = connection.first::<CountRow>(Statement::new(sql).bind(now))?;
     Ok(row.map_or(0, |row| row.count))
 }
@@ -101,9 +120,6 @@ pub struct ShardRow {
     /// Owner.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub node_id: Option<i64>,
-    /// Grows with every change of owner.
-    #[diesel(sql_type = BigInt)]
-    pub epoch: i64,
     /// When the owner's row expires; absent when the owner is unknown.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub owner_expires_at: Option<i64>,
@@ -113,20 +129,22 @@ pub struct ShardRow {
 pub fn shards(connection: &mut Connection) -> StoreResult<Vec<ShardRow>> {
     let lock = if connection.for_update().is_empty() { "" } else { " FOR UPDATE OF s" };
     let sql = format!(
-        "SELECT s.shard, s.node_id, s.epoch, n.expires_at AS owner_expires_at \
+        "SELECT s.shard, s.node_id, n.expires_at AS owner_expires_at \
          FROM shards s LEFT JOIN nodes n ON n.id = s.node_id ORDER BY s.shard{lock}"
     );
     connection.load(Statement::new(sql))
 }
 
-/// Gives a shard to a node, or to nobody.
-pub fn assign_shard(
-    connection: &mut Connection,
-    shard: i64,
-    node: Option<Key>,
-    epoch: i64,
-) -> StoreResult<()> {
-    let sql = "UPDATE shards SET node_id = ?, epoch = ? WHERE shard = ?";
-    connection.execute(Statement::new(sql).bind(node).bind(epoch).bind(shard))?;
+/// Gives a shard to a node.
+pub fn take_shard(connection: &mut Connection, shard: i64, node: Key) -> StoreResult<()> {
+    let sql = "UPDATE shards SET node_id = ?, epoch = epoch + 1 WHERE shard = ?";
+    connection.execute(Statement::new(sql).bind(node).bind(shard))?;
+    Ok(())
+}
+
+/// Gives a shard of a node to nobody.
+pub fn free_shard(connection: &mut Connection, shard: i64, node: Key) -> StoreResult<()> {
+    let sql = "UPDATE shards SET node_id = NULL, epoch = epoch + 1 WHERE shard = ? AND node_id = ?";
+    connection.execute(Statement::new(sql).bind(shard).bind(node))?;
     Ok(())
 }

@@ -20,6 +20,7 @@ mod history;
 mod kills;
 mod lifecycle;
 mod limits_over_nodes;
+mod membership;
 mod ordering;
 mod receiving;
 mod replay;

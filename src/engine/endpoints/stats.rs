@@ -93,7 +93,7 @@ impl Engine {
                 Ok((
                     deliveries::tried(connection, key, since.0, LOOKED_AT)?,
                     deliveries::phases(connection, key)?,
-                    lanes::trouble_of(connection, lane)?,
+                    lanes::troubles_of(connection, vec![lane])?.pop(),
                 ))
             })
             .await?;

@@ -31,25 +31,26 @@ async fn neighbour(world: &World, database: &Database) -> Node {
     Node::start_with(database, world.node.clock.clone(), Formats::standard_only()).await
 }
 
-on_both!(async a_shard_changes_hands_a_beat_after_its_owner_has_left_it);
-async fn a_shard_changes_hands_a_beat_after_its_owner_has_left_it(database: Database) {
+on_both!(async a_shard_changes_hands_only_when_its_owner_gives_it_up);
+async fn a_shard_changes_hands_only_when_its_owner_gives_it_up(database: Database) {
     let first = Node::start(&database).await;
     let second = Node::start_with(&database, first.clock.clone(), Formats::standard_only()).await;
-    let shards = async |node: &Node| node.engine.beat(node.engine.now()).await.unwrap().shards;
-    assert!(shards(&second).await.is_empty(), "the first has them all");
-    let kept = shards(&first).await;
-    assert_eq!(kept.len(), 32, "it claims no more from the others");
-    assert!(shards(&second).await.is_empty(), "a claim may still be under way");
-    assert_eq!(shards(&first).await, kept);
-    let taken = shards(&second).await;
-    assert_eq!(taken.len(), 32);
-    assert!(taken.iter().all(|shard| !kept.contains(shard)));
+    let standing = async |node: &Node| node.engine.beat(node.engine.now()).await.unwrap();
+    assert!(standing(&second).await.shards.is_empty(), "the first has them all");
+    let kept = standing(&first).await;
+    assert_eq!((kept.shards.len(), kept.surplus.len()), (32, 32), "it claims from these no more");
+    assert!(standing(&second).await.shards.is_empty(), "a claim may still be under way");
+    first.engine.give_up(kept.surplus.clone()).await.unwrap();
+    assert_eq!(standing(&second).await.shards, kept.surplus);
+    let after = standing(&first).await;
+    assert_eq!((after.shards, after.surplus.len()), (kept.shards, 0));
+    // Late words about shards that are somebody else's by now change nothing.
+    first.engine.give_up(kept.surplus.clone()).await.unwrap();
+    assert_eq!(standing(&second).await.shards, kept.surplus);
 }
 
-on_both!(async what_is_left_and_not_yet_given_up_is_taken_back_when_nobody_else_is_there);
-async fn what_is_left_and_not_yet_given_up_is_taken_back_when_nobody_else_is_there(
-    database: Database,
-) {
+on_both!(async what_is_not_yet_given_up_is_kept_when_nobody_else_is_there);
+async fn what_is_not_yet_given_up_is_kept_when_nobody_else_is_there(database: Database) {
     let first = Node::start(&database).await;
     let second = Node::start_with(&database, first.clock.clone(), Formats::standard_only()).await;
     let shards = async |node: &Node| node.engine.beat(node.engine.now()).await.unwrap().shards;
@@ -58,9 +59,26 @@ async fn what_is_left_and_not_yet_given_up_is_taken_back_when_nobody_else_is_the
     assert_eq!(shards(&first).await.len(), 64);
 }
 
+on_both!(async a_node_that_is_about_to_leave_hands_its_lanes_over_while_it_winds_down);
+async fn a_node_that_is_about_to_leave_hands_its_lanes_over_while_it_winds_down(
+    database: Database,
+) {
+    let first = Node::start(&database).await;
+    let second = Node::start_with(&database, first.clock.clone(), Formats::standard_only()).await;
+    let standing = async |node: &Node| node.engine.beat(node.engine.now()).await.unwrap();
+    first.engine.retire();
+    let last = standing(&first).await;
+    assert_eq!((last.shards.len(), last.surplus.len(), last.alive), (0, 64, 1));
+    first.engine.give_up(last.surplus).await.unwrap();
+    assert_eq!(standing(&second).await.shards.len(), 64, "it shares with nobody who stays");
+    assert_eq!(standing(&first).await.shards.len(), 0, "it is alive and takes none back");
+}
+
 on_both!(async what_waits_for_its_turn_goes_back_when_its_lane_is_lost);
 async fn what_waits_for_its_turn_goes_back_when_its_lane_is_lost(database: Database) {
-    let world = World::start(&database).await;
+    let mut world = World::start(&database).await;
+    let patient = Settings { longest_turn: Duration::from_secs(3_600), ..Settings::default() };
+    world.send_by(patient, 0.0).await;
     let callback = moving(&world, 0.001);
     let burst = callback.rate_limit.unwrap().burst as usize;
     for _ in 0..burst {
@@ -82,6 +100,34 @@ async fn what_waits_for_its_turn_goes_back_when_its_lane_is_lost(database: Datab
     assert_eq!(world.receiver.count(), burst, "and was not sent");
 }
 
+on_both!(async what_has_to_wait_long_for_its_turn_is_not_claimed_before);
+async fn what_has_to_wait_long_for_its_turn_is_not_claimed_before(database: Database) {
+    let world = World::start(&database).await;
+    let callback = moving(&world, 0.001);
+    let burst = callback.rate_limit.unwrap().burst as usize;
+    let mut jobs = Vec::new();
+    for _ in 0..burst + 1 {
+        jobs.push(world.done(callback.clone()).await);
+    }
+    world.node.send().await;
+    assert_eq!(world.receiver.count(), burst);
+    let last = world.delivery_of(jobs[burst].id).await;
+    assert_eq!((last.status, outcomes(&last)), ("pending", vec![]), "its turn is in 1,000 s");
+    assert_eq!(world.node.dispatcher.in_flight(), 0);
+
+    // Whoever takes the lane over has no token at first, and gives back what showed it the limit.
+    world.node.clock.shift_millis(1);
+    let other = neighbour(&world, &database).await;
+    world.node.beat().await;
+    other.beat().await;
+    other.send().await;
+    let last = world.delivery_of(jobs[burst].id).await;
+    assert_eq!((last.status, outcomes(&last)), ("pending", vec![(1, "unknown")]));
+    other.send().await;
+    assert_eq!(outcomes(&world.delivery_of(jobs[burst].id).await).len(), 1, "once is enough");
+    assert_eq!(world.receiver.count(), burst);
+}
+
 on_both!(async what_the_last_owner_still_sends_counts_towards_the_cap);
 async fn what_the_last_owner_still_sends_counts_towards_the_cap(database: Database) {
     let mut world = World::start(&database).await;
@@ -101,7 +147,6 @@ async fn what_the_last_owner_still_sends_counts_towards_the_cap(database: Databa
     .await;
 
     let other = neighbour(&world, &database).await;
-    world.node.beat().await;
     world.node.beat().await;
     let heir = dispatcher(&other, other.services.egress.clone(), settings, 0.0).await;
     for _ in 0..3 {

@@ -141,6 +141,9 @@ async fn queue(world: &World, database: &Database, endpoint: &Endpoint, endpoint
     if endpoints > 1 {
         let changes = "id = id + FAR, public_id = UNIQUE, digest = digest || n, lane = lane + n";
         multiply(database, "receivers", &format!("id = {key}"), endpoints - 1, changes);
+        let changes = "id = id + FAR, public_id = UNIQUE, receiver_id = receiver_id + FAR";
+        let its_secrets = format!("receiver_id = {key}");
+        multiply(database, "credentials", &its_secrets, endpoints - 1, changes);
         let stamp = "UPDATE applications SET version = version + 1";
         database.connect().batch(stamp).expect("SQL of ours");
     }

@@ -159,10 +159,12 @@ impl Node {
         }
     }
 
-    /// Says that the node is alive and takes its share of the lanes.
+    /// Says that the node is alive, takes its share of the lanes and gives up what is more.
     pub async fn beat(&self) {
         let standing = self.engine.beat(self.started_at).await.expect("the node beats");
         self.dispatcher.set_shards(&standing.shards);
+        self.dispatcher.claims_ended().await;
+        self.engine.give_up(standing.surplus).await.expect("it gives up what is too much");
     }
 
     /// A new application as its own caller, with its signing secret.

@@ -1,0 +1,2 @@
+ALTER TABLE nodes DROP COLUMN leaving;
+ALTER TABLE nodes DROP COLUMN guarded;

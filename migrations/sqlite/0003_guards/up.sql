@@ -1,0 +1,4 @@
+-- Whether a node holds a lock on a session of its own, whose end tells the others that it is gone;
+-- and whether it is about to leave and wants no lanes any more.
+ALTER TABLE nodes ADD COLUMN guarded BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE nodes ADD COLUMN leaving BIGINT NOT NULL DEFAULT 0;
