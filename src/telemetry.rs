@@ -227,7 +227,9 @@ pub fn start_logging(format: crate::config::LogFormat, filter: &str) -> Result<(
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(people)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // A log that cannot be written is no reason to panic, which complaining about it is.
+        .log_internal_errors(false);
     let started = match format {
         crate::config::LogFormat::Text => builder.with_target(false).try_init(),
         crate::config::LogFormat::Json => builder.json().flatten_event(true).try_init(),

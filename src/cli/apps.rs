@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
+use super::output::say;
 use crate::app::open_engine;
 use crate::config::{Config, Flags};
 use crate::engine::{Engine, parse_scopes};
@@ -157,12 +158,12 @@ async fn execute(engine: &Engine, command: Command) -> anyhow::Result<()> {
                     "apiKey": new.api_key,
                     "signingSecret": new.signing_secret,
                 });
-                println!("{object}");
+                say!("{object}");
             } else {
-                println!("application     {} ({})", new.name, new.id);
-                println!("API key         {}", new.api_key);
-                println!("signing secret  {}", new.signing_secret);
-                println!("Both are shown only now.");
+                say!("application     {} ({})", new.name, new.id);
+                say!("API key         {}", new.api_key);
+                say!("signing secret  {}", new.signing_secret);
+                say!("Both are shown only now.");
             }
         }
         Command::List { json } => list(engine, json).await?,
@@ -187,7 +188,7 @@ async fn execute(engine: &Engine, command: Command) -> anyhow::Result<()> {
             })?;
             let row = engine.find_application(&application).await?;
             engine.revoke_credential(row.id, id).await?;
-            println!("{id} is revoked");
+            say!("{id} is revoked");
         }
         Command::RotateSecret { application, overlap, json } => {
             let row = engine.find_application(&application).await?;
@@ -197,12 +198,12 @@ async fn execute(engine: &Engine, command: Command) -> anyhow::Result<()> {
         Command::Disable { application } => {
             let row = engine.find_application(&application).await?;
             engine.set_application_disabled(row.id, true).await?;
-            println!("{} is disabled", row.name);
+            say!("{} is disabled", row.name);
         }
         Command::Enable { application } => {
             let row = engine.find_application(&application).await?;
             engine.set_application_disabled(row.id, false).await?;
-            println!("{} is enabled", row.name);
+            say!("{} is enabled", row.name);
         }
         Command::SetRate { application, rate } => {
             let row = engine.find_application(&application).await?;
@@ -210,9 +211,9 @@ async fn execute(engine: &Engine, command: Command) -> anyhow::Result<()> {
             engine.set_application_rate(row.id, rate).await?;
             match rate {
                 Some((rate, burst)) => {
-                    println!("{}: {rate} requests a second, {burst} at once", row.name);
+                    say!("{}: {rate} requests a second, {burst} at once", row.name);
                 }
-                None => println!("{}: the server's default rate", row.name),
+                None => say!("{}: the server's default rate", row.name),
             }
         }
     }
@@ -221,9 +222,9 @@ async fn execute(engine: &Engine, command: Command) -> anyhow::Result<()> {
 
 fn show(json: bool, name: &str, value: &str) {
     if json {
-        println!("{}", json!({ name: value }));
+        say!("{}", json!({ name: value }));
     } else {
-        println!("{value}");
+        say!("{value}");
     }
 }
 
@@ -257,13 +258,13 @@ async fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
         }));
     }
     if json {
-        println!("{}", serde_json::Value::Array(objects));
+        say!("{}", serde_json::Value::Array(objects));
         return Ok(());
     }
     for object in &objects {
         let text = |name: &str| object.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
         let disabled = object.get("disabled").and_then(serde_json::Value::as_bool) == Some(true);
-        println!("{}  {}{}", text("id"), text("name"), if disabled { "  (disabled)" } else { "" });
+        say!("{}  {}{}", text("id"), text("name"), if disabled { "  (disabled)" } else { "" });
         for credential in object.get("credentials").and_then(|v| v.as_array()).into_iter().flatten()
         {
             let text = |name: &str| {
@@ -276,7 +277,7 @@ async fn list(engine: &Engine, json: bool) -> anyhow::Result<()> {
                 .flatten()
                 .filter_map(serde_json::Value::as_str)
                 .collect();
-            println!(
+            say!(
                 "    {:<14}  {}  made {}  last used {}  expires {}  revoked {}  {}",
                 text("kind"),
                 text("id"),

@@ -3,13 +3,13 @@
 //! Must not know how they are made or sent.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
 
+use super::output::say;
 use crate::formats::examples::{self, Example};
 
 #[derive(Debug, Subcommand)]
@@ -47,20 +47,15 @@ fn list(json: bool) {
         let objects = all.iter().map(|example| {
             json!({"event": example.event, "type": example.job_type, "file": example.name})
         });
-        println!("{}", serde_json::Value::Array(objects.collect()));
+        say!("{}", serde_json::Value::Array(objects.collect()));
         return;
     }
     let widest = |of: fn(&Example) -> usize| all.iter().map(of).max().unwrap_or_default();
     let event_width = widest(|example| example.event.len());
     let type_width = widest(|example| example.job_type.unwrap_or("-").len());
-    let mut out = std::io::stdout().lock();
     for example in all {
         let (event, job_type) = (example.event, example.job_type.unwrap_or("-"));
-        let name = example.name;
-        // Whoever reads no further has seen enough.
-        if writeln!(out, "{event:event_width$}  {job_type:type_width$}  {name}").is_err() {
-            return;
-        }
+        say!("{event:event_width$}  {job_type:type_width$}  {}", example.name);
     }
 }
 
@@ -100,11 +95,11 @@ fn export(folder: &Path, force: bool) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     for (path, plan, body) in plans {
         if matches!(plan, Plan::Keep) {
-            println!("unchanged  {}", path.display());
+            say!("unchanged  {}", path.display());
             continue;
         }
         fs::write(&path, body).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("written    {}", path.display());
+        say!("written    {}", path.display());
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! Errors end up here: one line for people, with its causes, and an exit code.
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "they panic; output.rs does not")]
+
 mod api;
 mod apps;
 pub mod bench;
@@ -9,6 +11,7 @@ mod client;
 mod demo;
 mod fixtures;
 mod listen;
+mod output;
 mod replay;
 mod serve;
 mod trigger;
@@ -68,11 +71,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Fixtures(command) => fixtures::run(command),
         Command::Bench(options) => bench::run(options),
     };
-    match result {
+    match result.and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The chain on one line: what failed, because of what.
-            eprintln!("ringback: {error:#}");
+            output::complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }

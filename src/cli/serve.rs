@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::say;
 use crate::app::App;
 use crate::config::{Config, Flags};
 use crate::telemetry;
@@ -20,12 +21,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let data_dir = config.data_dir.display().to_string();
     let database = config.database.is_some().then(|| config.database_url());
     let app = App::start(config).await?;
-    println!("ringback {} listens on http://{}", env!("CARGO_PKG_VERSION"), app.address());
-    println!("database: {}", app.database());
-    println!("public URL: {} (API document at /docs)", app.public_url());
+    say!("ringback {} listens on http://{}", env!("CARGO_PKG_VERSION"), app.address());
+    say!("database: {}", app.database());
+    say!("public URL: {} (API document at /docs)", app.public_url());
     let shown =
         if database.is_some() { format!(" --database {}", app.database()) } else { String::new() };
-    println!("create an application: ringback apps create NAME --data-dir {data_dir}{shown}");
+    say!("create an application: ringback apps create NAME --data-dir {data_dir}{shown}");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::Target;
+use super::output::say;
 use crate::config;
 
 const PATH: &str = "/v1/events/trigger";
@@ -72,10 +73,10 @@ async fn trigger(options: &Options, key: &str) -> anyhow::Result<()> {
     let triggered: Triggered = serde_json::from_slice(&answer.body)
         .with_context(|| format!("{} did not answer as ringback does", options.url.origin()))?;
     if options.json {
-        println!("{}", serde_json::from_slice::<Value>(&answer.body)?);
+        say!("{}", serde_json::from_slice::<Value>(&answer.body)?);
     } else {
         for delivery in &triggered.deliveries {
-            println!("delivery {} to endpoint {}", delivery.id, delivery.endpoint_id);
+            say!("delivery {} to endpoint {}", delivery.id, delivery.endpoint_id);
         }
     }
     // Whoever triggers an event waits for a webhook, and none will come.

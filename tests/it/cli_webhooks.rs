@@ -18,7 +18,7 @@ use crate::support::machine::Finished;
 use crate::support::process::ringback;
 
 /// `whsec_` and the bytes 00 to 1f.
-const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const OTHER_SECRET: &str = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
 /// A key pair of the vectors: the seed 00 to 1f.
 const PRIVATE_KEY: &str =
@@ -26,10 +26,10 @@ const PRIVATE_KEY: &str =
 const PUBLIC_KEY: &str = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=";
 
 /// A folder with files to replay.
-struct Files(TempDir);
+pub struct Files(TempDir);
 
 impl Files {
-    fn new(files: &[(&str, &str)]) -> Files {
+    pub fn new(files: &[(&str, &str)]) -> Files {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, body) in files {
             fs::write(folder.path().join(name), body).expect("a file");
@@ -42,20 +42,20 @@ impl Files {
         Files::new(&[("one.json", &body("id-1", "job.succeeded"))])
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         self.path().to_str().expect("a plain path")
     }
 
-    fn file(&self, name: &str) -> String {
+    pub fn file(&self, name: &str) -> String {
         self.path().join(name).to_str().expect("a plain path").to_owned()
     }
 }
 
-fn body(id: &str, event: &str) -> String {
+pub fn body(id: &str, event: &str) -> String {
     format!(
         "{{\n  \"id\": \"{id}\",\n  \"type\": \"{event}\",\n  \"sequence\": 3,\n  \
          \"data\": {{\"cost\": 1.50, \"name\": \"café\"}}\n}}\n"

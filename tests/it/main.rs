@@ -7,6 +7,7 @@ mod api;
 mod architecture;
 mod cli;
 mod cli_locks;
+mod cli_output;
 mod cli_webhooks;
 mod crash_points;
 mod deliveries;

@@ -13,6 +13,7 @@ use super::report::{About, Cpu, Percentiles, Report, rounded};
 use super::{Options, disk, durability, processes};
 use crate::app::open_engine;
 use crate::cli::api::Api;
+use crate::cli::output::complain;
 use crate::config::Config;
 use crate::engine::NewApplication;
 use crate::store::{Backend, Location};
@@ -155,10 +156,10 @@ async fn prepare(url: &str, data: &Path) -> anyhow::Result<NewApplication> {
         if applications > 0 {
             let live: i64 = engine.queue_depths().await?.iter().map(|depth| depth.jobs).sum();
             let owed = engine.delivery_depth().await?.owed;
-            eprintln!(
-                "note: the database is not new: {applications} applications, {live} live jobs and \
+            complain(&format!(
+                "the database is not new: {applications} applications, {live} live jobs and \
                  {owed} owed deliveries are in it"
-            );
+            ));
         }
         Ok(engine.create_application("bench", &["*".to_owned()], None, Some(RATE)).await?)
     }

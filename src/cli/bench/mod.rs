@@ -25,6 +25,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::say;
 use crew::Crew;
 use measure::Measured;
 
@@ -93,9 +94,9 @@ async fn coordinate(options: Options) -> anyhow::Result<()> {
     folder.close().context("cannot remove the temporary folder")?;
     let Measured { report, about, faults } = measured?;
     if options.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say!("{}", serde_json::to_string(&report)?);
     } else {
-        print!("{}", report.table(&about));
+        say!("{}", report.table(&about).trim_end());
     }
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
     Ok(())

@@ -1,13 +1,15 @@
 //! What the processes of a bench say to each other: one JSON value a line, orders on stdin and
 //! answers on stdout. Orders hold secrets, so they never stand on a command line.
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use uuid::Uuid;
+
+use crate::cli::output;
 
 /// First order of the sink.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,7 +101,5 @@ pub(super) async fn next<T: DeserializeOwned>(
 
 /// Answers.
 pub(super) fn say(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{}", serde_json::to_string(value)?)?;
-    Ok(stdout.flush()?)
+    Ok(output::line(format_args!("{}", serde_json::to_string(value)?))?)
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::receiver::Received;
 use crate::cli::api::Api;
+use crate::cli::output::say;
 
 /// How often events are asked for.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -125,7 +126,7 @@ impl<'a> Follower<'a> {
     fn print(&self, what: &str, sequence: u64, kind: &str, text: &str) {
         let millis = self.began.elapsed().as_millis();
         let line = format!("{millis:>7} ms  {what:<8} {sequence:>2}  {kind:<15} {text}");
-        println!("{}", line.trim_end());
+        say!("{}", line.trim_end());
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
 use crate::app::App;
+use crate::cli::output::say;
 use crate::config::{Config, LogFormat};
 use crate::telemetry;
 
@@ -66,8 +67,8 @@ async fn show(options: &Options) -> anyhow::Result<()> {
     folder.close().with_context(|| format!("cannot remove {}", path.display()))?;
     let summary = told?;
     stopped.context("stopping the server")?;
-    println!("\n{summary}, {} ms", began.elapsed().as_millis());
-    println!("Nothing is left behind: the server has stopped and {} is gone.", path.display());
+    say!("\n{summary}, {} ms", began.elapsed().as_millis());
+    say!("Nothing is left behind: the server has stopped and {} is gone.", path.display());
     Ok(())
 }
 
@@ -93,9 +94,9 @@ async fn tell(
     let application =
         app.engine().create_application("demo", &["*".to_owned()], None, None).await?;
     let receiver = receiver::start(&application.signing_secret, &material.export, options.tamper)?;
-    println!("server     http://{}, SQLite in {}", app.address(), folder.display());
-    println!("receiver   {}", receiver.base_url);
-    println!("material   {} files {}", material.files.len(), material.origin);
+    say!("server     http://{}, SQLite in {}", app.address(), folder.display());
+    say!("receiver   {}", receiver.base_url);
+    say!("material   {} files {}", material.files.len(), material.origin);
     let api = crate::cli::api::Api::new(app.address(), &application.api_key)?;
     let stop = receiver.handle.clone();
     let told = story::tell(&api, receiver, &material, began).await;

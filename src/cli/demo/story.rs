@@ -9,6 +9,7 @@ use super::follow::Follower;
 use super::material::Material;
 use super::receiver::Receiver;
 use crate::cli::api::Api;
+use crate::cli::output::say;
 use crate::egress::Method;
 
 const ARCHIVE: &str = "/demo/files.zip";
@@ -33,7 +34,7 @@ pub(super) async fn tell(
 
     upload(api, material).await?;
 
-    println!("\narchive.create: packs them into a zip");
+    say!("\narchive.create: packs them into a zip");
     let sources = material
         .files
         .iter()
@@ -49,7 +50,7 @@ pub(super) async fn tell(
     });
     follower.run(&packed).await?;
 
-    println!("\narchive.extract: unpacks it again, with a report");
+    say!("\narchive.extract: unpacks it again, with a report");
     let unpacked = json!({
         "type": "urn:job:archive.extract",
         "specification": {
@@ -64,9 +65,9 @@ pub(super) async fn tell(
         check::same(api, &format!("{UNPACKED}/{}", file.name), file).await?;
     }
     check::report(api, REPORT, UNPACKED, &material.files).await?;
-    println!("           all {} files are as they were (SHA-256)", material.files.len());
+    say!("           all {} files are as they were (SHA-256)", material.files.len());
 
-    println!("\nimport.file: fetches {} over HTTP, with a secret header", material.export.name);
+    say!("\nimport.file: fetches {} over HTTP, with a secret header", material.export.name);
     let imported = json!({
         "type": "urn:job:import.file",
         "specification": {
@@ -78,7 +79,7 @@ pub(super) async fn tell(
     });
     follower.run(&imported).await?;
     check::same(api, IMPORTED, &material.export).await?;
-    println!("           it is as it was (SHA-256)");
+    say!("           it is as it was (SHA-256)");
 
     Ok(format!(
         "{} jobs, {} events, {} webhooks with every signature verified",
@@ -87,7 +88,7 @@ pub(super) async fn tell(
 }
 
 async fn upload(api: &Api, material: &Material) -> anyhow::Result<()> {
-    println!();
+    say!("");
     let widest = material.files.iter().map(|file| file.name.len()).max().unwrap_or_default();
     for file in &material.files {
         let path = format!("/v1/files/demo/{}", file.name);
@@ -100,7 +101,7 @@ async fn upload(api: &Api, material: &Material) -> anyhow::Result<()> {
             "{} was stored with another hash",
             file.name
         );
-        println!("uploaded   {:<widest$}  {:>8} bytes", file.name, file.bytes.len());
+        say!("uploaded   {:<widest$}  {:>8} bytes", file.name, file.bytes.len());
     }
     Ok(())
 }

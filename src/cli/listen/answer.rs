@@ -2,7 +2,6 @@
 //!
 //! Must not know how a signature is verified or a line is laid out.
 
-use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::memory::Memory;
 use super::show::{Answered, Received, printable};
 use super::verify::{Keys, Verdict};
 use super::{Options, Output};
+use crate::cli::output::complain;
 use crate::clock::Clock;
 
 /// Everything that requests share.
@@ -87,11 +87,6 @@ pub(super) async fn take(
     // Apart from the connection: a client that goes away meanwhile is told of all the same.
     let at_work = actix_web::rt::spawn(receive(request, body, listener));
     at_work.await.unwrap_or_else(|_| HttpResponse::InternalServerError().finish())
-}
-
-/// On standard error; whether anybody reads it does not matter.
-fn complain(what: &str) {
-    let _nobody_may_read = writeln!(std::io::stderr(), "ringback: {what}");
 }
 
 async fn receive(

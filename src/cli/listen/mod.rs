@@ -9,7 +9,6 @@ mod memory;
 mod show;
 mod verify;
 
-use std::io::Write as _;
 use std::net::Ipv4Addr;
 
 use actix_web::{App, HttpServer, web};
@@ -18,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::client::Target;
+use super::output;
 use crate::clock::Clock;
 use answer::Listener;
 use verify::Keys;
@@ -61,8 +61,8 @@ async fn listen(options: Options, keys: Keys) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("no handler for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("no handler for SIGTERM")?;
     let (port, json, checks) = (options.port, options.json, !options.secrets.is_empty());
-    let output = web::Data::new(Output { gone: Notify::new() });
-    let listener = web::Data::new(Listener::new(options, keys, output.clone(), Clock::system()));
+    let told = web::Data::new(Output { gone: Notify::new() });
+    let listener = web::Data::new(Listener::new(options, keys, told.clone(), Clock::system()));
     let server = HttpServer::new(move || {
         App::new()
             .app_data(listener.clone())
@@ -77,13 +77,13 @@ async fn listen(options: Options, keys: Keys) -> anyhow::Result<()> {
     })?;
     let address = *server.addrs().first().context("the receiver has no address")?;
     let url = format!("http://{address}");
-    output.line(&if json {
+    told.line(&if json {
         serde_json::json!({ "listening": url }).to_string()
     } else {
         format!("listening on {url}")
     });
     if !checks {
-        eprintln!("ringback: no --secret is given, so signatures are not checked");
+        output::complain("no --secret is given, so signatures are not checked");
     }
     let server = server.run();
     let handle = server.handle();
@@ -91,7 +91,7 @@ async fn listen(options: Options, keys: Keys) -> anyhow::Result<()> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        () = output.gone.notified() => {}
+        () = told.gone.notified() => {}
         served = serving => served.context("the receiver broke off")??,
     }
     handle.stop(false).await;
@@ -107,8 +107,7 @@ struct Output {
 impl Output {
     /// Writes a line, or several, in one piece and at once.
     fn line(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
-        if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        if output::line(format_args!("{text}")).is_err() {
             self.gone.notify_one();
         }
     }

@@ -14,6 +14,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method};
 
 use super::client::{Answer, Target};
+use super::output::say;
 use crate::clock::Clock;
 use crate::formats::{Header, Signature};
 use crate::ids::Timestamp;
@@ -63,7 +64,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     // All are read before one is sent: a mistake in the last one is no half of a replay.
     let fixtures = fixture::read_all(&options.fixtures)?;
     if let Some(public) = signer.public_key() {
-        println!("public key {public}");
+        say!("public key {public}");
     }
     super::runtime()?.block_on(replay(options, &signer, &fixtures))
 }
@@ -83,7 +84,7 @@ async fn replay(options: &Options, signer: &Signer, fixtures: &[Fixture]) -> any
         }
         let answered = send(&options.to, webhook).await;
         let (said, good) = judge(&answered, options.tamper.is_some());
-        println!("{}  {}  -> {said}", fixture.name, fixture.event);
+        say!("{}  {}  -> {said}", fixture.name, fixture.event);
         wrong += usize::from(!good);
     }
     let not = if options.tamper.is_some() { "not refused" } else { "not received" };
