@@ -1,5 +1,7 @@
 //! `ringback apps`: applications and their credentials, on the database directly.
 
+use std::path::Path;
+
 use clap::Subcommand;
 use serde_json::json;
 
@@ -130,7 +132,8 @@ impl Rate {
 pub(super) fn run(flags: &Flags, command: Command) -> anyhow::Result<()> {
     let config = Config::load(flags)?;
     // Only `create` may begin a new installation; for the others a missing folder is a mistake.
-    if !matches!(command, Command::Create { .. }) && !config.data_dir.is_dir() {
+    let begins = matches!(command, Command::Create { .. });
+    if !begins && needs_data_dir(&config) && !config.data_dir.is_dir() {
         anyhow::bail!("the data folder {} is not there", config.data_dir.display());
     }
     super::runtime()?.block_on(async {
@@ -139,6 +142,13 @@ pub(super) fn run(flags: &Flags, command: Command) -> anyhow::Result<()> {
         engine.close();
         result
     })
+}
+
+/// Whether the master key or the database is to be found there.
+fn needs_data_dir(config: &Config) -> bool {
+    let url = config.database_url();
+    let file = url.strip_prefix("sqlite://").map(Path::new);
+    config.master_key.is_none() || file.is_some_and(|file| file.starts_with(&config.data_dir))
 }
 
 fn parse_time(text: Option<&str>) -> anyhow::Result<Option<Timestamp>> {

@@ -185,6 +185,40 @@ fn one_key_of_several_is_revoked_everywhere(database: Database) {
     assert_eq!(revoked, 1, "{shown}");
 }
 
+#[test]
+fn the_data_folder_is_asked_for_only_where_it_is_needed() {
+    let run = |arguments: &[&str], variables: &[(&str, &str)], folder: &Path| {
+        let mut command = machine::clean_command(env!("CARGO_BIN_EXE_ringback"));
+        command.arg("apps").args(arguments).envs(variables.iter().copied()).current_dir(folder);
+        machine::finish(&mut command, PATIENCE)
+    };
+    let key = "17".repeat(32);
+    let variables = [("RINGBACK_MASTER_KEY", key.as_str())];
+    for backend in [Backend::Postgres, Backend::Sqlite] {
+        let database = Database::fresh(backend);
+        let url = database.url();
+        let folder = |name: &str| {
+            let folder = database.folder().join(name);
+            fs::create_dir(&folder).expect("our own folder");
+            folder
+        };
+        let (made, other, third) = (folder("made"), folder("other"), folder("third"));
+        run(&["create", "shop", "--database", url], &variables, &made).success();
+        let listed = run(&["list", "--database", url], &variables, &other).success().stdout;
+        assert!(listed.contains("shop"), "{listed}");
+        // Without the key, and where the database is to be, a missing folder is a mistake.
+        for refused in [
+            run(&["list", "--database", url], &[], &third),
+            run(&["list"], &variables, &third),
+            run(&["list", "--database", "sqlite://ringback-data/x.db"], &variables, &third),
+        ] {
+            let said = refused.failure().stderr;
+            assert!(said.contains("the data folder ringback-data is not there"), "{said}");
+        }
+        assert_eq!(fs::read_dir(&third).expect("our own folder").count(), 0);
+    }
+}
+
 on_both!(the_last_use_of_a_key_is_shown);
 fn the_last_use_of_a_key_is_shown(database: Database) {
     let application = Application::create(&database, "shop");
