@@ -66,7 +66,7 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// End one API key or signing secret within 5 seconds, for good
+    /// End one API key or signing secret within 5 seconds, for good; not the only secret
     Revoke {
         /// Id or name
         application: String,

@@ -120,6 +120,11 @@ fn sealing(error: super::sealer::SealError) -> EngineError {
 /// The place name under which signing secrets are sealed.
 pub(super) const PLACE: &str = "signing secret";
 
+/// Whether a credential works at a time.
+pub(super) fn is_active(row: &CredentialRow, now: Timestamp) -> bool {
+    row.revoked_at.is_none() && row.expires_at.is_none_or(|end| end > now.0)
+}
+
 fn key_row(application: Key, api_key: &str, scopes: &str, now: Timestamp) -> CredentialRow {
     CredentialRow {
         id: 0,
@@ -278,9 +283,18 @@ impl Engine {
         Ok(api_key)
     }
 
-    /// Ends one credential at once, an API key or a signing secret.
+    /// Ends one credential at once, an API key or a signing secret. The last secret that signs
+    /// stays.
     pub async fn revoke_credential(&self, application: Key, id: Uuid) -> EngineResult<()> {
         self.custom(vec![subject("credentials", application)], move |transaction, _, now| {
+            let secrets =
+                applications::credentials(transaction, application, kind::SIGNING_SECRET)?;
+            let mut signing = secrets.iter().filter(|row| is_active(row, now));
+            if let (Some(only), None) = (signing.next(), signing.next())
+                && only.public_id == id.as_bytes()
+            {
+                return Err(EngineError::LastSecret(id));
+            }
             if applications::revoke_credential(transaction, application, id, now.0)? {
                 receivers::stamp_application(transaction, application, new_stamp())?;
                 Ok(())

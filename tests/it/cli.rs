@@ -185,6 +185,37 @@ fn one_key_of_several_is_revoked_everywhere(database: Database) {
     assert_eq!(revoked, 1, "{shown}");
 }
 
+on_both!(the_only_secret_that_signs_is_not_revoked);
+fn the_only_secret_that_signs_is_not_revoked(database: Database) {
+    let application = Application::create(&database, "shop");
+    let secrets = || {
+        let shown = listed(&database, &application.id);
+        let all = shown["credentials"].as_array().expect("credentials").iter();
+        let secrets = all.filter(|one| one["kind"] == "signing_secret");
+        secrets.map(|one| one["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    let first = secrets().pop().expect("it was made with one");
+    let refused = apps(&database, &["revoke", "shop", &first]).failure().stderr;
+    assert!(refused.contains(&first) && refused.contains("only one that signs"), "{refused}");
+
+    // With another one beside it, it may go, and then that one is the only one.
+    apps(&database, &["rotate-secret", "shop"]).success();
+    let second = secrets().into_iter().find(|id| *id != first).expect("a second one");
+    apps(&database, &["revoke", "shop", &first]).success();
+    apps(&database, &["revoke", "shop", &second]).failure();
+    let again = apps(&database, &["revoke", "shop", &first]).failure().stderr;
+    assert!(again.contains("not known"), "{again}");
+
+    // One whose time is over signs nothing.
+    apps(&database, &["rotate-secret", "shop", "--overlap", "0"]).success();
+    let third = secrets().into_iter().find(|id| *id != first && *id != second);
+    apps(&database, &["revoke", "shop", &third.expect("a third one")]).failure();
+    apps(&database, &["revoke", "shop", &second]).success();
+    // Keys are another matter: without one an application is shut out, and sends as before.
+    let key = keys(&listed(&database, &application.id))[0]["id"].as_str().map(str::to_owned);
+    apps(&database, &["revoke", "shop", &key.expect("an id")]).success();
+}
+
 #[test]
 fn the_data_folder_is_asked_for_only_where_it_is_needed() {
     let run = |arguments: &[&str], variables: &[(&str, &str)], folder: &Path| {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{corrupt, own};
 use crate::engine::Engine;
-use crate::engine::applications::{Caller, PLACE as SECRET_PLACE};
+use crate::engine::applications::{Caller, PLACE as SECRET_PLACE, is_active};
 use crate::engine::core::Core;
 use crate::engine::error::{EngineError, EngineResult};
 use crate::engine::operation::subject;
@@ -147,10 +147,6 @@ impl<T> Dated<T> {
 
 fn signing<T: Clone>(all: &[Dated<T>], now: Timestamp) -> Vec<T> {
     all.iter().filter(|dated| dated.signs_at(now)).map(|dated| dated.value.clone()).collect()
-}
-
-fn is_active(row: &CredentialRow, now: Timestamp) -> bool {
-    row.revoked_at.is_none() && row.expires_at.is_none_or(|end| end > now.0)
 }
 
 fn active_of(rows: &[CredentialRow], kind: SecretKind, now: Timestamp) -> usize {
