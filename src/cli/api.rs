@@ -1,67 +1,56 @@
-//! The server's API over HTTP, as a caller in no hurry uses it.
+//! The server's API over HTTP, as a caller in no hurry uses it: the client with an API key.
 //!
 //! Must not know what is asked for.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-
 use anyhow::Context as _;
 use bytes::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method};
 use serde_json::Value;
 
-use crate::egress::{Client, Method, Outgoing, Policy, SystemResolver};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-const ANSWER_LIMIT: usize = 64 * 1_024 * 1_024;
+use super::client::{Answer, Target};
 
 /// One server and one key.
 pub(in crate::cli) struct Api {
-    client: Client,
-    server: SocketAddr,
-    authorization: String,
+    server: Target,
+    authorization: HeaderValue,
 }
 
 impl Api {
-    pub(in crate::cli) fn new(server: SocketAddr, api_key: &str) -> anyhow::Result<Api> {
-        // The server that this process started listens on loopback.
-        let policy = Policy { allow: vec!["127.0.0.0/8".parse()?], ..Policy::default() };
-        Ok(Api {
-            client: Client::new(policy, Arc::new(SystemResolver::default())),
-            server,
-            authorization: format!("Bearer {api_key}"),
-        })
+    pub(in crate::cli) fn new(server: Target, api_key: &str) -> anyhow::Result<Api> {
+        let authorization = HeaderValue::from_str(&format!("Bearer {api_key}"));
+        // The value is not repeated.
+        let authorization =
+            authorization.map_err(|_| anyhow::anyhow!("an API key has plain characters only"))?;
+        Ok(Api { server, authorization })
     }
 
-    /// The status and body of an answer.
+    /// Any answer.
     pub(in crate::cli) async fn send(
         &self,
         method: Method,
         path: &str,
-        content_type: Option<&str>,
+        content_type: Option<&'static str>,
         body: Bytes,
-    ) -> anyhow::Result<(u16, Bytes)> {
-        let mut headers = vec![("authorization".to_owned(), self.authorization.clone())];
-        headers.extend(content_type.map(|kind| ("content-type".to_owned(), kind.to_owned())));
+    ) -> anyhow::Result<Answer> {
+        let mut headers = HeaderMap::from_iter([(AUTHORIZATION, self.authorization.clone())]);
+        headers.extend(content_type.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind))));
         let what = format!("{method} {path}");
-        let outgoing = Outgoing {
-            method,
-            url: format!("http://{}{path}", self.server),
-            headers,
-            body,
-            deadline: PATIENCE,
-            body_cap: ANSWER_LIMIT,
-        };
-        let answer = self.client.send(outgoing).await.result.with_context(|| what.clone())?;
-        anyhow::ensure!(!answer.truncated, "{what}: the answer is too large");
-        Ok((answer.status, answer.body))
+        self.server.below(path).send(method, headers, body).await.context(what)
+    }
+
+    /// Sends JSON; any answer.
+    pub(in crate::cli) async fn post(&self, path: &str, value: &Value) -> anyhow::Result<Answer> {
+        let body = Bytes::from(value.to_string());
+        self.send(Method::POST, path, Some("application/json"), body).await
     }
 
     /// The body of a good answer.
     pub(in crate::cli) async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
-        let (status, body) = self.send(Method::GET, path, None, Bytes::new()).await?;
-        anyhow::ensure!(status == 200, "GET {path}: {status} {}", String::from_utf8_lossy(&body));
-        Ok(body)
+        let answer = self.send(Method::GET, path, None, Bytes::new()).await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        anyhow::ensure!(answer.status == 200, "GET {path}: {} {text}", answer.status);
+        Ok(answer.body)
     }
 
     /// The same, read as JSON.
@@ -77,10 +66,9 @@ impl Api {
         value: &Value,
         expected: u16,
     ) -> anyhow::Result<Value> {
-        let body = Bytes::from(value.to_string());
-        let (status, body) = self.send(Method::POST, path, Some("application/json"), body).await?;
-        let text = String::from_utf8_lossy(&body);
-        anyhow::ensure!(status == expected, "POST {path}: {status} {text}");
-        serde_json::from_slice(&body).with_context(|| format!("POST {path}: not JSON"))
+        let answer = self.post(path, value).await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        anyhow::ensure!(answer.status == expected, "POST {path}: {} {text}", answer.status);
+        serde_json::from_slice(&answer.body).with_context(|| format!("POST {path}: not JSON"))
     }
 }

@@ -4,8 +4,9 @@
 //! their own network are what integrators test against. Redirects are answers like others. Must
 //! not know what is sent.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -18,15 +19,16 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::{Position, Url};
+
+use crate::egress::Tls;
 
 /// For DNS, connecting, TLS, the request and the answer together; a delivery's default deadline.
 const PATIENCE: Duration = Duration::from_secs(20);
 const ANSWER_LIMIT: usize = 16 * 1_024 * 1_024;
+
+static TLS: LazyLock<Tls> = LazyLock::new(Tls::with_system_roots);
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
@@ -58,11 +60,17 @@ impl FromStr for Target {
 }
 
 impl Target {
-    /// The same server with a path below this URL's own.
+    /// The server at an address.
+    pub(in crate::cli) fn at(address: SocketAddr) -> anyhow::Result<Target> {
+        format!("http://{address}").parse().map_err(anyhow::Error::msg)
+    }
+
+    /// The same server with a path, and perhaps a query, below this URL's own.
     pub(in crate::cli) fn below(&self, path: &str) -> Target {
+        let (path, query) = path.split_once('?').map_or((path, None), |(p, q)| (p, Some(q)));
         let mut url = self.0.clone();
         url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
-        url.set_query(None);
+        url.set_query(query);
         Target(url)
     }
 
@@ -107,24 +115,13 @@ impl Target {
             return converse(stream, request).await;
         }
         let name = ServerName::try_from(host).context("not a name that TLS can check")?;
-        let stream = tls()
-            .await?
+        let connector = TLS.connector().await.map_err(anyhow::Error::msg)?;
+        let stream = connector
             .connect(name, stream)
             .await
             .with_context(|| format!("no secure connection to {}", self.origin()))?;
         converse(stream, request).await
     }
-}
-
-async fn tls() -> anyhow::Result<TlsConnector> {
-    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 async fn converse(
@@ -158,13 +155,14 @@ mod tests {
 
     #[test]
     fn a_path_goes_below_the_one_of_the_url() {
-        for (base, whole) in [
-            ("http://h:1", "http://h:1/v1/x"),
-            ("http://h:1/", "http://h:1/v1/x"),
-            ("http://h:1/jobs/?a", "http://h:1/jobs/v1/x"),
+        for (base, path, whole) in [
+            ("http://h:1", "/v1/x", "http://h:1/v1/x"),
+            ("http://h:1/", "/v1/x", "http://h:1/v1/x"),
+            ("http://h:1/jobs/?a", "/v1/x", "http://h:1/jobs/v1/x"),
+            ("http://h:1/?a", "/v1/x?b=c", "http://h:1/v1/x?b=c"),
         ] {
             let target: Target = base.parse().unwrap();
-            assert_eq!(target.below("/v1/x").0.as_str(), whole);
+            assert_eq!(target.below(path).0.as_str(), whole);
         }
     }
 }

@@ -4,12 +4,10 @@
 //! Must not know the events; the server says which there are.
 
 use anyhow::Context as _;
-use bytes::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use hyper::{HeaderMap, Method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::api::Api;
 use super::client::Target;
 use super::output::say;
 use crate::config;
@@ -59,14 +57,7 @@ async fn trigger(options: &Options, key: &str) -> anyhow::Result<()> {
     if let Some(job_type) = &options.job_type {
         wanted["type"] = full_name(job_type).into();
     }
-    let bearer = HeaderValue::from_str(&format!("Bearer {key}"));
-    let bearer = bearer.map_err(|_| anyhow::anyhow!("an API key has plain characters only"))?;
-    let headers = HeaderMap::from_iter([
-        (AUTHORIZATION, bearer),
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-    ]);
-    let body = Bytes::from(wanted.to_string());
-    let answer = options.url.below(PATH).send(Method::POST, headers, body).await?;
+    let answer = Api::new(options.url.clone(), key)?.post(PATH, &wanted).await?;
     if answer.status != 202 {
         anyhow::bail!("{} answered {}", options.url.origin(), refusal(answer.status, &answer.body));
     }

@@ -43,4 +43,5 @@ pub use policy::Policy;
 pub use refusal::Refusal;
 pub use resolver::{Resolver, ScriptedResolver, SystemResolver};
 pub use target::{Host, Scheme, Target};
+pub use tls::Tls;
 pub use trace::{Timings, Trace};

@@ -13,19 +13,24 @@ use tokio_rustls::rustls::{ClientConfig, ProtocolVersion, RootCertStore};
 
 use super::target::Host;
 
-pub(super) struct Tls {
+/// How to speak TLS; one is enough for all connections.
+pub struct Tls {
     config: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Tls {
+    /// Trusting whom the operating system trusts.
     pub fn with_system_roots() -> Self {
         Self { config: OnceCell::new() }
     }
 
+    /// Trusting these only.
     pub fn with_roots(roots: RootCertStore) -> Result<Self, String> {
         Ok(Self { config: OnceCell::new_with(Some(configure(roots)?)) })
     }
 
+    /// What makes a TLS stream of a socket.
+    ///
     /// A failure to read the roots is not remembered: they may be mounted a moment later.
     pub async fn connector(&self) -> Result<TlsConnector, String> {
         self.config.get_or_try_init(load).await.map(|config| TlsConnector::from(Arc::clone(config)))

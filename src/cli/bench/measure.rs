@@ -13,6 +13,7 @@ use super::report::{About, Cpu, Percentiles, Report, rounded};
 use super::{Options, disk, durability, processes};
 use crate::app::open_engine;
 use crate::cli::api::Api;
+use crate::cli::client::Target;
 use crate::cli::output::complain;
 use crate::config::Config;
 use crate::engine::NewApplication;
@@ -45,7 +46,7 @@ pub(super) async fn measure(
     };
     let application = prepare(&url, &data).await?;
     let (server, port) = start_server(crew, &url, &data).await?;
-    let api = Api::new(([127, 0, 0, 1], port).into(), &application.api_key)?;
+    let api = Api::new(Target::at(([127, 0, 0, 1], port).into())?, &application.api_key)?;
     wait_until_ready(crew, &api).await?;
     // Found once the server is connected; nobody to find when the database is part of the server.
     let database = match location.backend {

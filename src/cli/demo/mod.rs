@@ -16,6 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
 use crate::app::App;
+use crate::cli::api::Api;
+use crate::cli::client::Target;
 use crate::cli::output::say;
 use crate::config::{Config, LogFormat};
 use crate::telemetry;
@@ -97,7 +99,7 @@ async fn tell(
     say!("server     http://{}, SQLite in {}", app.address(), folder.display());
     say!("receiver   {}", receiver.base_url);
     say!("material   {} files {}", material.files.len(), material.origin);
-    let api = crate::cli::api::Api::new(app.address(), &application.api_key)?;
+    let api = Api::new(Target::at(app.address())?, &application.api_key)?;
     let stop = receiver.handle.clone();
     let told = story::tell(&api, receiver, &material, began).await;
     stop.stop(false).await;

@@ -1,6 +1,7 @@
 //! What the demo does, step by step, as any application would: over HTTP, with an API key.
 
 use anyhow::Context as _;
+use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -10,7 +11,6 @@ use super::material::Material;
 use super::receiver::Receiver;
 use crate::cli::api::Api;
 use crate::cli::output::say;
-use crate::egress::Method;
 
 const ARCHIVE: &str = "/demo/files.zip";
 const UNPACKED: &str = "/demo/unpacked";
@@ -92,10 +92,10 @@ async fn upload(api: &Api, material: &Material) -> anyhow::Result<()> {
     let widest = material.files.iter().map(|file| file.name.len()).max().unwrap_or_default();
     for file in &material.files {
         let path = format!("/v1/files/demo/{}", file.name);
-        let (status, body) = api.send(Method::PUT, &path, None, file.bytes.clone()).await?;
-        let text = String::from_utf8_lossy(&body);
-        anyhow::ensure!(status == 201, "PUT {path}: {status} {text}");
-        let stored: Value = serde_json::from_slice(&body).context("a file descriptor")?;
+        let answer = api.send(Method::PUT, &path, None, file.bytes.clone()).await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        anyhow::ensure!(answer.status == 201, "PUT {path}: {} {text}", answer.status);
+        let stored: Value = serde_json::from_slice(&answer.body).context("a file descriptor")?;
         anyhow::ensure!(
             stored["hash"] == check::hash(&file.bytes),
             "{} was stored with another hash",
