@@ -15,6 +15,7 @@ mod output;
 mod replay;
 mod serve;
 mod trigger;
+mod verify;
 
 use std::process::ExitCode;
 

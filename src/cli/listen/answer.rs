@@ -12,9 +12,9 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use super::forward::{self, Forwarded};
 use super::memory::Memory;
 use super::show::{Answered, Received, printable};
-use super::verify::{Keys, Verdict};
 use super::{Options, Output};
 use crate::cli::output::complain;
+use crate::cli::verify::{Keys, Verdict};
 use crate::clock::Clock;
 
 /// Everything that requests share.

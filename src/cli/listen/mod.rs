@@ -7,7 +7,6 @@ mod forward;
 mod json_text;
 mod memory;
 mod show;
-mod verify;
 
 use std::net::Ipv4Addr;
 
@@ -18,9 +17,9 @@ use tokio::sync::Notify;
 
 use super::client::Target;
 use super::output;
+use super::verify::Keys;
 use crate::clock::Clock;
 use answer::Listener;
-use verify::Keys;
 
 const BODY_LIMIT: usize = 1_024 * 1_024;
 
@@ -53,7 +52,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: Options) -> anyhow::Result<()> {
-    let keys = Keys::parse(&options.secrets)?;
+    let keys = Keys::parse(&options.secrets).context("--secret")?;
     super::runtime()?.block_on(listen(options, keys))
 }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::json_text;
-use super::verify::Verdict;
+use crate::cli::verify::Verdict;
 use crate::ids::Timestamp;
 
 const MARGIN: &str = "  ";

@@ -59,13 +59,13 @@ fn check(case: &Case, key: &str, signatures: &str, kind: &'static str) {
 
 #[test]
 fn every_key_of_the_standard_vectors_verifies() {
-    for case in cases(include_str!("../../../fixtures/signatures/standard.json")) {
+    for case in cases(include_str!("../../fixtures/signatures/standard.json")) {
         assert!(!case.secrets.is_empty());
         for secret in &case.secrets {
             check(&case, secret, &case.signatures.join(" "), "v1");
         }
     }
-    for case in cases(include_str!("../../../fixtures/signatures/ed25519.json")) {
+    for case in cases(include_str!("../../fixtures/signatures/ed25519.json")) {
         check(&case, &case.public_key, &case.signature, "v1a");
     }
 }
@@ -73,7 +73,7 @@ fn every_key_of_the_standard_vectors_verifies() {
 #[test]
 fn every_secret_of_the_hex_vectors_verifies() {
     let mut checked = 0;
-    for case in cases(include_str!("../../../fixtures/signatures/stripe.json")) {
+    for case in cases(include_str!("../../fixtures/signatures/stripe.json")) {
         let sent = headers(&[("ringback-signature", &case.header)]);
         // Not all of the vectors' secrets are ones that we would hand out.
         for secret in &case.secrets {
@@ -155,6 +155,6 @@ fn without_a_key_nothing_is_checked_and_bad_keys_are_not_repeated() {
     for bad in ["hunter2", "whsec_hunter2", "whpk_hunter2", "whpk_AAAA"] {
         let error = Keys::parse(&[bad.to_owned()]).err().unwrap();
         let said = format!("{error:#}");
-        assert!(said.contains("--secret") && !said.contains("hunter2"), "{said}");
+        assert!(said.contains("whpk_") && !said.contains("hunter2"), "{said}");
     }
 }

@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     Refused(String),
 }
 
-/// What the user gave to verify with.
+/// What there is to verify with.
 pub(super) struct Keys {
     secrets: Vec<Secret>,
     public: Vec<UnparsedPublicKey<Vec<u8>>>,
@@ -48,11 +48,11 @@ impl Keys {
                 let bytes = STANDARD.decode(encoded).unwrap_or_default();
                 anyhow::ensure!(
                     bytes.len() == PUBLIC_KEY_BYTES,
-                    "--secret: after \"whpk_\" a public key is {PUBLIC_KEY_BYTES} bytes in base64"
+                    "after \"whpk_\" a public key is {PUBLIC_KEY_BYTES} bytes in base64"
                 );
                 keys.public.push(UnparsedPublicKey::new(&ED25519, bytes));
             } else {
-                SigningSecret::parse(text).context("--secret whsec_… (or whpk_… for ed25519)")?;
+                SigningSecret::parse(text).context("not whsec_… (or whpk_… for ed25519)")?;
                 let decoded = STANDARD.decode(text.strip_prefix("whsec_").unwrap_or_default())?;
                 keys.secrets.push(Secret {
                     decoded: hmac::Key::new(hmac::HMAC_SHA256, &decoded),
