@@ -19,6 +19,7 @@ pub mod feed;
 pub mod files;
 pub mod groups;
 pub mod guards;
+pub mod history;
 pub mod idempotency;
 pub mod jobs;
 pub mod lanes;

@@ -3,9 +3,11 @@
 //!
 //! Postgres counts what it reads; SQLite does not tell, so there the plans of the claims are asked.
 
+use ringback::engine::{Caller, DeliveryFilter, FeedFilter};
+use ringback::store::history::{self, Lot};
 use ringback::store::{Connection, Statement};
 
-use crate::support::database::{Backend, Database, block_on};
+use crate::support::database::{Backend, Database, block_on, on_both};
 use crate::support::node::{Node, callback, scripted_job};
 use crate::support::receiver::Receiver;
 
@@ -30,21 +32,26 @@ fn rows_read(connection: &mut Connection) -> i64 {
     connection.first::<Number>(Statement::new(sql)).unwrap().unwrap().number
 }
 
+/// Jobs from their submission to their webhook, and their events into the feed.
+async fn run(node: &Node, receiver: &Receiver, caller: &Caller, jobs: usize) {
+    for _ in 0..jobs {
+        let mut job = scripted_job();
+        job.callback = Some(callback(&receiver.url("/hook")));
+        node.submit(caller, job).await;
+    }
+    node.work().await;
+    node.send().await;
+    while node.engine.relay().await.expect("the relay works") {}
+}
+
 /// Rows read for sixty jobs with a webhook each, on a node of their own whose connections have
 /// told all they did.
-fn cost(database: &Database, receiver: &Receiver) -> i64 {
+fn cost(database: &Database, receiver: &Receiver, caller: &Caller) -> i64 {
     let mut connection = database.connect();
     let before = rows_read(&mut connection);
     block_on(async {
         let node = Node::start(database).await;
-        let (caller, _) = node.application("shop").await;
-        for _ in 0..60 {
-            let mut job = scripted_job();
-            job.callback = Some(callback(&receiver.url("/hook")));
-            node.submit(&caller, job).await;
-        }
-        node.work().await;
-        node.send().await;
+        run(&node, receiver, caller, 60).await;
         node.engine.leave().await.unwrap();
         // Connections tell what they read when they close.
         node.engine.close();
@@ -66,37 +73,66 @@ fn cost(database: &Database, receiver: &Receiver) -> i64 {
 fn the_same_work_reads_as_many_rows_beside_a_long_history() {
     let database = Database::fresh(Backend::Postgres);
     let receiver = Receiver::start();
-    let warm = cost(&database, &receiver);
-    let empty = cost(&database, &receiver);
+    let caller = block_on(async {
+        let node = Node::start(&database).await;
+        let (caller, _) = node.application("shop").await;
+        node.engine.leave().await.unwrap();
+        caller
+    });
+    let warm = cost(&database, &receiver, &caller);
+    let empty = cost(&database, &receiver, &caller);
     let mut connection = database.connect();
-    // Fifty copies of all that is finished, as the system itself left it.
-    connection
-        .batch(
-            "CREATE TEMP TABLE copies AS SELECT generate_series(1, 50) AS n; \
-             INSERT INTO jobs SELECT j.id + n * 1000000, decode(md5(j.id || '-' || n), 'hex'), \
-             application_id, group_id, type, receiver_id, parent_id, created_at, status, updated_at, \
-             attempt, lost_nodes, token, last_sequence, progress, started_at, completed_at, result, \
-             failure_code, failure_detail, run_at, deleted_at FROM jobs j, copies; \
-             INSERT INTO events SELECT e.subject_id + n * 1000000, sequence, public_id, subject_kind, \
-             application_id, type, at, data FROM events e, copies; \
-             INSERT INTO bodies SELECT b.subject_id + n * 1000000, sequence, format, body \
-             FROM bodies b, copies; \
-             INSERT INTO deliveries SELECT d.id + n * 1000000, \
-             decode(md5('d' || d.id || '-' || n), 'hex'), application_id, receiver_id, \
-             subject_id + n * 1000000, sequence, event_id, event_type, status, attempts, token, \
-             reason, request_id, created_at, completed_at, endpoint_id, manner FROM deliveries d, copies; \
-             INSERT INTO attempts SELECT a.delivery_id + n * 1000000, number, started_at, outcome, \
-             finished_at, duration_ms, response_status, response_headers, response_body, error_code, \
-             error_detail, address, timings, resolved FROM attempts a, copies; \
-             UPDATE counters SET value = value + 1000000000; ANALYZE",
-        )
-        .expect("a history");
+    let pattern = history::pattern(&mut connection).unwrap().expect("all jobs are over");
+    let lot = Lot { made: 0, copies: 50, total: 50 };
+    history::copy(&mut connection, &pattern, lot).expect("a history");
+    history::let_settle(&mut connection).expect("statistics");
     drop(connection);
-    let full = cost(&database, &receiver);
+    let full = cost(&database, &receiver, &caller);
     eprintln!("rows read: {warm} first, {empty} before the history, {full} beside it");
     assert!(empty > 60, "something was counted: {empty}");
     // Reading any one table whole would already cost more.
     assert!(full < empty * 3, "{empty} rows without, {full} with 6,000 finished jobs beside");
+}
+
+on_both!(async copies_of_a_past_are_as_the_system_leaves_them);
+async fn copies_of_a_past_are_as_the_system_leaves_them(database: Database) {
+    let (receiver, node) = (Receiver::start(), Node::start(&database).await);
+    let (caller, secret) = node.application("shop").await;
+    receiver.trust(&secret);
+    run(&node, &receiver, &caller, 3).await;
+    let mut connection = database.connect();
+    let pattern = history::pattern(&mut connection).unwrap().expect("all jobs are over");
+    assert_eq!(pattern.jobs, 3);
+    for (made, copies) in [(0, 2), (2, 4)] {
+        let lot = Lot { made, copies, total: 6 };
+        history::copy(&mut connection, &pattern, lot).expect("copies");
+    }
+    history::let_settle(&mut connection).expect("statistics");
+    let tally = history::tally(&mut connection, 0, 1).unwrap();
+    assert_eq!((tally.jobs, tally.faulty), (21, 0));
+    run(&node, &receiver, &caller, 2).await;
+
+    let engine = &node.engine;
+    let filter = FeedFilter::default();
+    let feed = engine.feed_page(caller.application, 0, &filter, 1_000).await.unwrap().events;
+    assert_eq!(feed.len(), 23 * 3);
+    let deliveries = DeliveryFilter::default();
+    let (deliveries, _) =
+        engine.list_deliveries(&caller, &deliveries, i64::MAX, 100).await.unwrap();
+    assert_eq!(deliveries.len(), 23);
+    for delivery in deliveries {
+        let detail = engine.find_delivery(&caller, delivery.id).await.unwrap();
+        let job = engine.find_job(&caller, detail.job_id.expect("a job")).await.unwrap();
+        let body: serde_json::Value = serde_json::from_str(&detail.body.expect("a body")).unwrap();
+        assert_eq!(body["data"]["id"], job.id.to_string());
+        assert_eq!(body["id"], detail.webhook_id.to_string());
+        let told = feed.iter().find(|event| event.event.id == detail.webhook_id).expect("an event");
+        assert_eq!(told.event.subject_id, job.id);
+    }
+    // Nothing but what is younger has a later time.
+    let mut times: Vec<_> = feed.iter().map(|event| event.event.timestamp).collect();
+    times.drain(9..9 + 54);
+    assert!(times.is_sorted());
 }
 
 #[test]

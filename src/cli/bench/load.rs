@@ -65,6 +65,7 @@ struct Load {
     server: SocketAddr,
     submitting: Submitting,
     callback: String,
+    payload: String,
     ruler: Ruler,
     flight: Semaphore,
     connections: u32,
@@ -84,6 +85,10 @@ impl Load {
             server,
             submitting: Submitting::new(server, &order.api_key)?,
             callback: format!("http://127.0.0.1:{}/webhooks", order.sink.webhooks),
+            payload: match usize::try_from(order.payload)? {
+                0 => String::new(),
+                bytes => format!(r#","payload":"{}""#, "x".repeat(bytes)),
+            },
             ruler: Ruler::new(&Clock::system()),
             flight: Semaphore::new(usize::try_from(order.in_flight)?),
             connections: order.in_flight.min(CONNECTIONS),
@@ -149,8 +154,8 @@ impl Load {
             // It comes back when the webhook is here.
             permit.forget();
             let body = format!(
-                r#"{{"type":"urn:job:noop","specification":{{}},"callback":{{"url":"{}"}},"metadata":{{"n":{number}}}}}"#,
-                self.callback
+                r#"{{"type":"urn:job:noop","specification":{{}},"callback":{{"url":"{}"}},"metadata":{{"n":{number}{}}}}}"#,
+                self.callback, self.payload
             );
             let start = self.ruler.now();
             self.board().submitted(number, start);

@@ -8,21 +8,18 @@ use tokio::time::{Instant, sleep};
 
 use super::audit::{self, metric};
 use super::crew::Crew;
+use super::ground::Ground;
 use super::orders::{Cue, LoadOrder, LoadReport, SinkOrder, SinkReady, Stage};
 use super::report::{About, Cpu, Percentiles, Report, rounded};
-use super::{Options, disk, durability, processes};
-use crate::app::open_engine;
+use super::{Plan, disk, durability, processes};
 use crate::cli::api::Api;
 use crate::cli::client::Target;
-use crate::cli::output::complain;
-use crate::config::Config;
-use crate::engine::NewApplication;
-use crate::store::{Backend, Location};
+use crate::store::{Backend, Connection, history};
 
 /// How long the server may take to get ready, or to close its last attempts.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// So that what is measured is the engine and not the application's request limit.
-const RATE: (i64, i64) = (1_000_000, 1_000_000);
+/// A run that takes longer than this, and than a job a hundredth of a second, has failed.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// A run and what is wrong with it.
 pub(super) struct Measured {
@@ -34,34 +31,44 @@ pub(super) struct Measured {
 
 /// Runs once. Whatever is still running afterwards is the caller's to end.
 pub(super) async fn measure(
-    options: &Options,
+    ground: &Ground,
+    plan: &Plan,
     folder: &Path,
     crew: &mut Crew,
 ) -> anyhow::Result<Measured> {
-    let data = folder.join("data");
-    let location = locate(options, folder)?;
-    let url = match location.backend {
-        Backend::Sqlite => format!("sqlite://{}", location.address),
-        Backend::Postgres => location.address.clone(),
-    };
-    let application = prepare(&url, &data).await?;
-    let (server, port) = start_server(crew, &url, &data).await?;
+    let longest = LONGEST.max(Duration::from_millis(10) * plan.jobs);
+    let run = run(ground, plan, folder, crew);
+    tokio::time::timeout(longest, run)
+        .await
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("it took longer than {} s", longest.as_secs())))
+}
+
+async fn run(
+    ground: &Ground,
+    plan: &Plan,
+    folder: &Path,
+    crew: &mut Crew,
+) -> anyhow::Result<Measured> {
+    let Ground { location, url, data, application, .. } = ground;
+    let first = history::last_key(&mut Connection::open(location)?)?;
+    let (server, port) = start_server(crew, url, data).await?;
     let api = Api::new(Target::at(([127, 0, 0, 1], port).into())?, &application.api_key)?;
     wait_until_ready(crew, &api).await?;
     // Found once the server is connected; nobody to find when the database is part of the server.
     let database = match location.backend {
         Backend::Sqlite => None,
-        Backend::Postgres => processes::postmaster(&url),
+        Backend::Postgres => processes::postmaster(url),
     };
 
     let mut sink = crew.talk("sink", &["bench", "--role", "sink"])?;
-    sink.tell(&SinkOrder { secret: application.signing_secret }).await?;
+    sink.tell(&SinkOrder { secret: application.signing_secret.clone() }).await?;
     let ready: SinkReady = sink.hear().await?;
     let mut load = crew.talk("load", &["bench", "--role", "load"])?;
-    let warm_up = options.jobs.div_ceil(50);
-    let (jobs, in_flight) = (options.jobs, options.in_flight);
-    let api_key = application.api_key;
-    load.tell(&LoadOrder { server: port, api_key, sink: ready, warm_up, jobs, in_flight }).await?;
+    let warm_up = plan.jobs.div_ceil(50);
+    let Plan { jobs, in_flight, payload } = *plan;
+    let api_key = application.api_key.clone();
+    let order = LoadOrder { server: port, api_key, sink: ready, warm_up, jobs, in_flight, payload };
+    load.tell(&order).await?;
     let _: Stage = load.hear().await?;
     settle(&api).await?;
 
@@ -92,10 +99,17 @@ pub(super) async fn measure(
     }
     let peak_memory = processes::peak_memory_mib(server).context("the server is gone")?;
     crew.stop("server").await?;
-    if let Err(error) = durability::check(&url) {
+    if let Err(error) = durability::check(url) {
         faults.push(format!("{error:#}"));
     }
-    let fsync = disk::fsync_millis(disk_of(&location).unwrap_or(folder))?;
+    let tally = history::tally(&mut Connection::open(location)?, first, 1)?;
+    if tally.jobs != i64::from(warm_up + jobs) {
+        faults.push(format!("{} jobs are stored of {}", tally.jobs, warm_up + jobs));
+    }
+    if tally.faulty > seen.duplicates.into() {
+        faults.push(format!("{} jobs are not stored with their whole history", tally.faulty));
+    }
+    let fsync = disk::fsync_millis(ground.disk().unwrap_or(folder))?;
 
     let per_job = |millis: f64| rounded(millis / f64::from(jobs));
     let spent = after.since(&before, location.backend);
@@ -121,52 +135,10 @@ pub(super) async fn measure(
         warm_up,
         in_flight,
         seconds,
-        audited: seen.sample.len(),
+        audited: tally.jobs,
         own_cpu: helpers.map(per_job),
     };
     Ok(Measured { report, about, faults })
-}
-
-/// Where the database is, in words that hold in the server's working folder too.
-fn locate(options: &Options, folder: &Path) -> anyhow::Result<Location> {
-    let given = options.database.clone();
-    let fallback = || format!("sqlite://{}", folder.join("bench.db").display());
-    let mut location = Location::parse(&given.unwrap_or_else(fallback))?;
-    if location.backend == Backend::Sqlite {
-        let path = std::path::absolute(&location.address)?;
-        location.address = path.to_str().context("the path is not UTF-8")?.to_owned();
-    }
-    Ok(location)
-}
-
-/// The folder whose disk the database waits for, as far as it can be known from here.
-fn disk_of(location: &Location) -> Option<&Path> {
-    match location.backend {
-        Backend::Sqlite => Path::new(&location.address).parent(),
-        Backend::Postgres => None,
-    }
-}
-
-/// Migrates, says what is there already, and makes the application that submits.
-async fn prepare(url: &str, data: &Path) -> anyhow::Result<NewApplication> {
-    let config =
-        Config { database: Some(url.to_owned()), data_dir: data.to_owned(), ..Config::default() };
-    let engine = open_engine(&config).await?;
-    let made = async {
-        let applications = engine.list_applications().await?.len();
-        if applications > 0 {
-            let live: i64 = engine.queue_depths().await?.iter().map(|depth| depth.jobs).sum();
-            let owed = engine.delivery_depth().await?.owed;
-            complain(&format!(
-                "the database is not new: {applications} applications, {live} live jobs and \
-                 {owed} owed deliveries are in it"
-            ));
-        }
-        Ok(engine.create_application("bench", &["*".to_owned()], None, Some(RATE)).await?)
-    }
-    .await;
-    engine.close();
-    made
 }
 
 /// Starts `serve` as anybody would; its process id and port.

@@ -9,28 +9,27 @@ mod audit;
 mod crew;
 mod disk;
 mod durability;
+mod ground;
 mod http;
 mod latency;
 mod load;
 mod measure;
 mod notice;
 mod orders;
+mod pairs;
+mod past;
 mod processes;
 mod report;
 mod ruler;
 mod sink;
-
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::say;
 use crew::Crew;
+use ground::Ground;
 use measure::Measured;
-
-/// A run that takes longer has failed.
-const LONGEST: Duration = Duration::from_secs(600);
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,12 +45,42 @@ pub struct Options {
     #[arg(long, default_value_t = 512, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     in_flight: u32,
+    /// Finished jobs that fill the history before anything counts, in thousands
+    #[arg(long, value_name = "N", value_parser = history)]
+    history: Option<u32>,
+    /// Bytes more in each job, which go through its events and its webhook too
+    #[arg(long, default_value_t = 0, value_name = "BYTES",
+        value_parser = clap::value_parser!(u32).range(0..=MOST_PAYLOAD))]
+    payload: u32,
+    /// Runs with the history and on an empty database in turn, this many of each
+    #[arg(long, value_name = "N", requires = "history",
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    pairs: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
     /// What this process is; the command starts itself in the other roles
     #[arg(long, hide = true)]
     role: Option<Role>,
+}
+
+/// Metadata may have 16 KiB in all.
+const MOST_PAYLOAD: i64 = 16_000;
+
+fn history(text: &str) -> Result<u32, String> {
+    let allowed =
+        || format!("{text} is not allowed: a multiple of {}, 100,000,000 at most", past::PATTERN);
+    let jobs: u32 = text.parse().map_err(|_| allowed())?;
+    let fits = jobs.is_multiple_of(past::PATTERN) && (past::PATTERN..=100_000_000).contains(&jobs);
+    if fits { Ok(jobs) } else { Err(allowed()) }
+}
+
+/// What is done in one run.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    jobs: u32,
+    in_flight: u32,
+    payload: u32,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -80,11 +109,8 @@ async fn coordinate(options: Options) -> anyhow::Result<()> {
         .tempdir()
         .context("no temporary folder")?;
     let mut crew = Crew::new(folder.path());
-    let measured = tokio::select! {
-        measured = measure::measure(&options, folder.path(), &mut crew) => measured,
-        () = tokio::time::sleep(LONGEST) => {
-            Err(anyhow::anyhow!("it took longer than {} s", LONGEST.as_secs()))
-        }
+    let worked = tokio::select! {
+        worked = work(&options, folder.path(), &mut crew) => worked,
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
         _ = hangup.recv() => Err(anyhow::anyhow!("the terminal is gone")),
@@ -92,12 +118,35 @@ async fn coordinate(options: Options) -> anyhow::Result<()> {
     // Whatever happened: nobody is left running, and only then the folder goes.
     crew.end().await;
     folder.close().context("cannot remove the temporary folder")?;
-    let Measured { report, about, faults } = measured?;
-    if options.json {
-        say!("{}", serde_json::to_string(&report)?);
-    } else {
-        say!("{}", report.table(&about).trim_end());
-    }
+    let faults = worked?;
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
     Ok(())
+}
+
+/// Measures and says what came of it; what is wrong with the figures.
+async fn work(
+    options: &Options,
+    folder: &std::path::Path,
+    crew: &mut Crew,
+) -> anyhow::Result<Vec<String>> {
+    let Options { jobs, in_flight, payload, .. } = *options;
+    let plan = Plan { jobs, in_flight, payload };
+    if options.pairs.is_some() {
+        let (compared, faults) = pairs::compare(options, &plan, folder, crew).await?;
+        match options.json {
+            true => say!("{}", serde_json::to_string(&compared)?),
+            false => say!("{}", compared.table(options.history)),
+        }
+        return Ok(faults);
+    }
+    let ground = Ground::of(options.database.as_deref(), folder).await?;
+    if let Some(history) = options.history {
+        past::fill(&ground, &plan, history, folder, crew).await?;
+    }
+    let Measured { report, about, faults } = measure::measure(&ground, &plan, folder, crew).await?;
+    match options.json {
+        true => say!("{}", serde_json::to_string(&report)?),
+        false => say!("{}", report.table(&about).trim_end()),
+    }
+    Ok(faults)
 }

@@ -38,6 +38,8 @@ pub(super) struct LoadOrder {
     pub warm_up: u32,
     pub jobs: u32,
     pub in_flight: u32,
+    /// Bytes added to each job.
+    pub payload: u32,
 }
 
 /// Later orders of the load generator.

@@ -49,7 +49,7 @@ pub(super) struct About {
     pub warm_up: u32,
     pub in_flight: u32,
     pub seconds: f64,
-    pub audited: usize,
+    pub audited: i64,
     /// Load generator and sink together, milliseconds a job.
     pub own_cpu: Option<f64>,
 }
