@@ -15,7 +15,7 @@ use crate::engine::{
     Checked, EngineResult, JobType, REPLAY_TYPE, ReplayOrder, ReplayProgress, ReplayStep,
     SourceName,
 };
-use crate::lifecycle::{EventType, pattern_matches};
+use crate::lifecycle::{MAX_PATTERNS, is_pattern, known_patterns};
 
 /// See the module.
 pub struct ReplayWebhooks;
@@ -36,12 +36,25 @@ fn read(specification: &Value) -> Result<ReplayOrder, String> {
             order.until, order.since
         ));
     }
-    for pattern in order.events.iter().flatten() {
-        if !EventType::ALL.iter().any(|event| pattern_matches(pattern, *event)) {
-            return Err(format!("specification.events: {pattern:?} names no event"));
-        }
+    if let Some(patterns) = &order.events {
+        check_patterns(patterns)?;
     }
     Ok(order)
+}
+
+fn check_patterns(patterns: &[String]) -> Result<(), String> {
+    let count = patterns.len();
+    if !(1..=MAX_PATTERNS).contains(&count) {
+        let allowed = format!("allowed: 1 to {MAX_PATTERNS}");
+        return Err(format!("specification.events has {count} items; {allowed}"));
+    }
+    match patterns.iter().find(|pattern| !is_pattern(pattern)) {
+        Some(pattern) => {
+            let allowed = known_patterns();
+            Err(format!("specification.events: {pattern:?} is no event; allowed: {allowed}"))
+        }
+        None => Ok(()),
+    }
 }
 
 impl JobType for ReplayWebhooks {
@@ -138,7 +151,11 @@ mod tests {
         assert_eq!(checked.specification["onlyFailed"], false);
         assert!(refusal("until", json!("2026-01-01T00:00:00.000Z")).contains("is not after"));
         assert!(refusal("since", json!("yesterday")).contains("yesterday"));
-        assert!(refusal("events", json!(["job.nothing"])).contains("job.nothing"));
+        for bad in ["job.nothing", "job.f*", "j*"] {
+            assert!(refusal("events", json!([bad])).contains(bad), "{bad}");
+        }
+        assert!(refusal("events", json!([])).contains("0 items"));
+        assert!(refusal("events", json!(vec!["*"; 33])).contains("33 items; allowed: 1 to 32"));
         assert!(refusal("rate", json!(1)).contains("rate"));
     }
 }

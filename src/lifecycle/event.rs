@@ -275,11 +275,3 @@ pub fn callback_default(event: EventType) -> bool {
 pub fn endpoint_default(event: EventType) -> bool {
     !matches!(event, EventType::JobProgressed | EventType::EndpointPinged)
 }
-
-/// Whether an event pattern (`job.failed`, `job.*`, `*`) names this event.
-pub fn pattern_matches(pattern: &str, event: EventType) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => event.as_str().starts_with(prefix),
-        None => pattern == event.as_str(),
-    }
-}

@@ -18,14 +18,16 @@ mod backoff;
 mod command;
 mod event;
 mod group;
+mod pattern;
 mod state;
 mod submission;
 mod transition;
 
 pub use backoff::retry_delay_millis;
 pub use command::Command;
-pub use event::{EventType, JobEvent, callback_default, endpoint_default, pattern_matches};
+pub use event::{EventType, JobEvent, callback_default, endpoint_default};
 pub use group::{GroupState, GroupTally};
+pub use pattern::{MAX_PATTERNS, is_pattern, known_patterns, pattern_matches};
 pub use state::{Failure, JobResult, JobState, Status};
 pub use submission::{Source, Submission};
 pub use transition::{MAX_LOST_NODES, Refusal, Transition, decide, evolve, fold};

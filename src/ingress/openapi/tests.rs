@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::ingress::problem::Code;
-use crate::ingress::v1::receiver::known_patterns;
-use crate::lifecycle::EventType;
+use crate::lifecycle::{EventType, known_patterns};
 
 const URL: &str = "https://jobs.example:8443/api";
 

@@ -10,11 +10,11 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::query::{Query, invalid};
-use super::receiver::{MAX_EVENTS, is_pattern, known_patterns};
 use crate::engine::{Caller, FeedFilter};
 use crate::ingress::answer;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
+use crate::lifecycle::{MAX_PATTERNS, is_pattern, known_patterns};
 use page::{Page, Room};
 pub use stream::stream;
 pub use trigger::trigger;
@@ -74,8 +74,8 @@ fn filter(query: &Query) -> Result<FeedFilter, Problem> {
         }
         types.push(pattern.to_owned());
     }
-    if types.len() > MAX_EVENTS {
-        let text = format!("has {} patterns; allowed: {MAX_EVENTS} at most", types.len());
+    if types.len() > MAX_PATTERNS {
+        let text = format!("has {} patterns; allowed: {MAX_PATTERNS} at most", types.len());
         return Err(invalid(TYPES, text));
     }
     Ok(FeedFilter { types })

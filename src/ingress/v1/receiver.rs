@@ -21,13 +21,10 @@ use crate::engine::{
 use crate::ingress::causes::barred;
 use crate::ingress::problem::{Code, Problem};
 use crate::ingress::state::State;
-use crate::lifecycle::EventType;
+use crate::lifecycle::{MAX_PATTERNS, is_pattern, known_patterns};
 
 /// What the body is, whatever a receiver would like to call it.
 const BODY_HEADERS: &[&str] = &["content-type", "content-encoding"];
-const FAMILIES: &[&str] = &["*", "job.*", "group.*", "endpoint.*", "file.*"];
-/// Patterns that one list may hold.
-pub const MAX_EVENTS: usize = 32;
 const MAX_PER_SECOND: f64 = 10_000.0;
 
 /// Names whose addresses were fine lately.
@@ -111,20 +108,9 @@ pub fn address(
     Ok(Address { shown_url: mask_url_credentials(&target.url), url: target.url, origin })
 }
 
-/// Whether a text names events.
-pub fn is_pattern(text: &str) -> bool {
-    EventType::parse(text).is_some() || FAMILIES.contains(&text)
-}
-
-/// All texts that do.
-pub fn known_patterns() -> String {
-    let known: Vec<_> = EventType::ALL.iter().map(|event| event.as_str()).collect();
-    format!("{}, {}", known.join(", "), FAMILIES.join(", "))
-}
-
 /// A list of patterns.
 pub fn events(raw: &RawValue, place: &Place<'_>) -> Result<Vec<String>, Problem> {
-    let items = items(raw, place, 1, MAX_EVENTS)?;
+    let items = items(raw, place, 1, MAX_PATTERNS)?;
     let mut events = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         let place = place.item(index);

@@ -105,7 +105,13 @@ async fn a_time_and_patterns_choose(database: Database) {
         (between(endpoint, times[1].plus_millis(1), times[3]), 4),
         (between(endpoint, times[0], now), 16),
         (between(endpoint, now, now.plus_millis(1)), 0),
-        (ReplayOrder { events: named(&["job.s*"]), ..between(endpoint, times[0], now) }, 8),
+        (
+            ReplayOrder {
+                events: named(&["group.*", "job.succeeded"]),
+                ..between(endpoint, times[0], now)
+            },
+            8,
+        ),
         (ReplayOrder { events: named(&["job.failed"]), ..between(endpoint, times[0], now) }, 0),
         (ReplayOrder { events: named(&["*"]), ..between(endpoint, times[0], times[1]) }, 4),
     ];
