@@ -29,6 +29,16 @@ pub struct Checked {
     pub outside_url: Option<String>,
 }
 
+/// How a job of a type comes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeBy {
+    /// Whoever may submit jobs submits one.
+    Submission,
+    /// A replay of events to an endpoint makes it, after checks that a specification alone does
+    /// not get.
+    Replay,
+}
+
 /// What the engine and the API need to know of a job type.
 pub trait JobType: Send + Sync + 'static {
     /// `urn:job:…`
@@ -37,6 +47,11 @@ pub trait JobType: Send + Sync + 'static {
     /// Checks a specification; the error names the value and what is allowed. `sources` are the
     /// submission's own, for types that take them from there.
     fn check(&self, specification: &Value, sources: &[SourceName]) -> Result<Checked, String>;
+
+    /// How its jobs come to be.
+    fn made_by(&self) -> MadeBy {
+        MadeBy::Submission
+    }
 
     /// Tries when the caller says nothing.
     fn default_attempts(&self) -> i64 {
@@ -64,8 +79,8 @@ impl Catalog {
         })
     }
 
-    /// All names in order.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.types.keys().copied()
+    /// All types in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn JobType> {
+        self.types.values().map(|job_type| &**job_type)
     }
 }

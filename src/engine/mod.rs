@@ -44,7 +44,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 pub use applications::{Barred, Caller, NewApplication, SCOPES, lookup_of, parse_scopes};
 pub use bells::Bells;
-pub use catalog::{Catalog, Checked, JobType, SourceName};
+pub use catalog::{Catalog, Checked, JobType, MadeBy, SourceName};
 pub use core::Core;
 pub use deliveries::{
     AttemptView, BulkRedelivery, DELIVERY_STATUSES, DeliveryFilter, DeliveryView,

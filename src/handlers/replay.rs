@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::work::{self, unless_stopped};
 use super::{Context, Ending, Handler, Product};
 use crate::engine::{
-    Checked, EngineResult, JobType, REPLAY_TYPE, ReplayOrder, ReplayProgress, ReplayStep,
+    Checked, EngineResult, JobType, MadeBy, REPLAY_TYPE, ReplayOrder, ReplayProgress, ReplayStep,
     SourceName,
 };
 use crate::lifecycle::{MAX_PATTERNS, is_pattern, known_patterns};
@@ -60,6 +60,10 @@ fn check_patterns(patterns: &[String]) -> Result<(), String> {
 impl JobType for ReplayWebhooks {
     fn name(&self) -> &'static str {
         REPLAY_TYPE
+    }
+
+    fn made_by(&self) -> MadeBy {
+        MadeBy::Replay
     }
 
     fn check(&self, specification: &Value, sources: &[SourceName]) -> Result<Checked, String> {

@@ -13,6 +13,7 @@ mod file_view;
 pub mod files;
 pub mod groups;
 mod idempotency;
+mod job_type;
 pub mod jobs;
 mod list_jobs;
 mod paging;

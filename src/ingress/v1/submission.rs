@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::callback;
-use super::parse::{Object, Place, items, text, tree};
+use super::parse::{Object, Place, items, tree};
 use super::receiver::Unvetted;
+use super::{callback, job_type};
 use crate::engine::{NewJob, SourceName};
 use crate::files::FilePath;
 use crate::ingress::causes::barred;
@@ -43,14 +43,7 @@ pub fn job(
     unvetted: &mut Unvetted,
 ) -> Result<NewJob, Problem> {
     let object = Object::read(raw, place, MEMBERS)?;
-    let at = place.member("type");
-    let job_type = text(object.required("type")?, &at)?;
-    let known = state.engine.catalog().get(&job_type);
-    let known = known.map_err(|_| {
-        let names: Vec<&str> = state.engine.catalog().names().collect();
-        at.problem(Code::UnknownJobType, format!("is no job type; allowed: {}", names.join(", ")))
-    })?;
-
+    let job_type = job_type::submitted(state, object.required("type")?, &place.member("type"))?;
     let at = place.member("specification");
     let raw = object.required("specification")?;
     if !raw.get().starts_with('{') {
@@ -61,7 +54,7 @@ pub fn job(
         Some(raw) => sources(raw, &place.member("sources"))?,
         None => Vec::new(),
     };
-    let checked = known
+    let checked = job_type
         .check(&specification, &sources)
         .map_err(|text| Problem::new(Code::InvalidSpecification, text).at_pointer(at.pointer()))?;
     if let Some(url) = &checked.outside_url {
@@ -72,7 +65,7 @@ pub fn job(
     }
 
     Ok(NewJob {
-        job_type: job_type.into_owned(),
+        job_type: job_type.name().to_owned(),
         specification,
         sources,
         group_id: object.id("groupId")?,

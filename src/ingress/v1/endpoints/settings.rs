@@ -9,6 +9,7 @@ use crate::engine::{
 };
 use crate::ingress::problem::{Code, Problem};
 use crate::ingress::state::State;
+use crate::ingress::v1::job_type;
 use crate::ingress::v1::parse::{self, Object, Place, choice, flag, items, text, whole};
 use crate::ingress::v1::receiver::{self, Unvetted};
 
@@ -136,20 +137,9 @@ fn types(state: &State, raw: &RawValue, place: &Place<'_>) -> Result<Vec<String>
     let items = items(raw, place, 1, MAX_TYPES)?;
     let mut types = Vec::with_capacity(items.len());
     for (index, raw) in items.into_iter().enumerate() {
-        types.push(job_type(state, raw, &place.item(index))?);
+        types.push(job_type::known(state, raw, &place.item(index))?);
     }
     Ok(types)
-}
-
-/// The name of a job type that this server knows.
-pub fn job_type(state: &State, raw: &RawValue, place: &Place<'_>) -> Result<String, Problem> {
-    let name = text(raw, place)?;
-    if state.engine.catalog().get(&name).is_err() {
-        let names: Vec<&str> = state.engine.catalog().names().collect();
-        let text = format!("is no job type; allowed: {}", names.join(", "));
-        return Err(place.problem(Code::UnknownJobType, text));
-    }
-    Ok(name.into_owned())
 }
 
 fn max_in_flight(raw: &RawValue, place: &Place<'_>) -> Result<u32, Problem> {

@@ -10,7 +10,7 @@ use crate::engine::Triggered;
 use crate::ingress::observe::request_id;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
-use crate::ingress::v1::endpoints::settings::job_type;
+use crate::ingress::v1::job_type;
 use crate::ingress::v1::parse::{self, Object, Place, choice};
 use crate::ingress::v1::query::Query;
 use crate::ingress::{answer, body};
@@ -35,7 +35,7 @@ pub async fn trigger(
     let event = choice(object.required("event")?, &place, EventType::ALL, EventType::as_str)?;
     let place = object.place.member("type");
     let wanted = match object.get("type") {
-        Some(raw) => Some(job_type(&state, raw, &place)?),
+        Some(raw) => Some(job_type::known(&state, raw, &place)?),
         None => None,
     };
     let (job_type, example) = state

@@ -256,3 +256,37 @@ fn a_replay_is_read_strictly(database: Database) {
     assert_eq!(listed["jobs"], json!([]), "no job came of it");
     problem(world.act(NONE, "replay", json!({"since": since})), 404, "not_found");
 }
+
+on_both!(a_replay_has_one_door);
+fn a_replay_has_one_door(database: Database) {
+    let world = World::start(database);
+    let id = world.endpoint_id("/hook", json!({"events": ["job.failed"]}));
+    let job = json!({
+        "type": "urn:job:webhook.replay",
+        "specification": {
+            "endpointId": id, "since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z",
+        },
+    });
+    let batch = json!({"jobs": [noop(0.0), job]});
+    for (path, body, pointer) in
+        [("/v1/jobs", job, "/type"), ("/v1/jobs/batch", batch, "/jobs/1/type")]
+    {
+        let refused = problem(world.client.post(path, &body), 400, "invalid_request");
+        assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");
+        let detail = text(&refused["detail"]);
+        for said in ["urn:job:webhook.replay", "POST /v1/endpoints/{endpointId}/replay"] {
+            assert!(detail.contains(said), "{detail}");
+        }
+    }
+    let none = json!({"type": "urn:job:none", "specification": {}});
+    let refused = problem(world.client.post("/v1/jobs", &none), 400, "unknown_job_type");
+    let detail = text(&refused["detail"]);
+    assert!(detail.contains("urn:job:noop") && !detail.contains("webhook.replay"), "{detail}");
+    let listed = world.client.get("/v1/jobs").expect(200).json();
+    assert_eq!(listed["jobs"], json!([]), "no job came of it");
+
+    // Where types are only named, it is one of them.
+    world.endpoint_id("/replays", json!({"types": ["urn:job:webhook.replay"]}));
+    let wanted = json!({"event": "job.succeeded", "type": "urn:job:webhook.replay"});
+    world.client.post("/v1/events/trigger", &wanted).expect(202);
+}
