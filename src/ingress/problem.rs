@@ -244,7 +244,7 @@ impl Problem {
     }
 
     /// What the caller gets to read.
-    fn shown_detail(&self) -> &str {
+    pub fn shown_detail(&self) -> &str {
         self.code.fixed_detail().unwrap_or(&self.detail)
     }
 

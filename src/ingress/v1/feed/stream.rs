@@ -210,24 +210,47 @@ impl Follower {
                 None
             }
             Err(problem) => {
+                if problem.code.status().is_server_error() {
+                    tracing::error!(cause = %problem, "a reader of a stream cannot be judged");
+                }
                 self.over = true;
-                let last_words = format!(": {}: {}\n\n", problem.code.as_str(), problem.detail);
-                Some(Bytes::from(last_words))
+                Some(last_words(&problem))
             }
         }
     }
 }
 
+/// Why a stream ends, on the wire.
+fn last_words(problem: &Problem) -> Bytes {
+    let text = format!("{}: {}", problem.code.as_str(), problem.shown_detail());
+    Bytes::from(format!(": {}\n\n", one_line(&text)))
+}
+
 /// An event on the wire.
 fn written(event: Event) -> Bytes {
     // In JSON, line breaks are only ever between values.
-    let json = event.json.replace(['\r', '\n'], " ");
+    let json = one_line(&event.json);
     Bytes::from(format!("id: {}\nevent: {}\ndata: {json}\n\n", event.position, event.event_type))
+}
+
+/// A line break ends a field of the stream.
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_are_one_line_of_what_callers_may_read() {
+        let said = |problem: Problem| String::from_utf8(last_words(&problem).to_vec()).unwrap();
+        let revoked = Problem::new(Code::Unauthorized, "a\r\nid: 9\ndata: b");
+        assert_eq!(said(revoked), ": unauthorized: a  id: 9 data: b\n\n");
+        let failed = said(Problem::internal("SELECT secret\nFROM keys"));
+        assert!(failed.starts_with(": internal: ") && !failed.contains("SELECT"), "{failed}");
+        assert_eq!(failed.lines().count(), 2);
+    }
 
     #[test]
     fn an_event_is_one_block_however_its_json_is_laid_out() {
