@@ -9,7 +9,7 @@ use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use actix_web::web::Data;
 use serde_json::json;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::problem::{Code, Problem};
 use super::state::State;
@@ -34,6 +34,23 @@ pub struct Scrape {
     docs: OnceLock<String>,
 }
 
+impl Scrape {
+    /// Reads depths when they are due. Counters are worth having without them, and just then.
+    async fn refresh(&self, limit: Duration, read: impl Future<Output = EngineResult<()>>) {
+        let mut last = self.last.lock().await;
+        if last.is_none_or(|last| last.elapsed() >= SCRAPE_PERIOD) {
+            match timeout(limit, read).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "depths could not be read for metrics");
+                }
+                Err(_) => tracing::warn!(?limit, "depths were not read in time for metrics"),
+            }
+            *last = Some(Instant::now());
+        }
+    }
+}
+
 /// The process answers.
 pub async fn alive() -> HttpResponse {
     answer::text(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
@@ -41,7 +58,7 @@ pub async fn alive() -> HttpResponse {
 
 /// The server can do its work.
 pub async fn ready(state: Data<State>) -> Result<HttpResponse, Problem> {
-    let checked = tokio::time::timeout(CHECK_TIME, state.engine.check()).await;
+    let checked = timeout(CHECK_TIME, state.engine.check()).await;
     let (database, migrations) = match checked {
         Ok(Ok(true)) => ("ok", "ok"),
         Ok(Ok(false)) => ("ok", "failed"),
@@ -63,15 +80,7 @@ pub async fn ready(state: Data<State>) -> Result<HttpResponse, Problem> {
 
 /// Metrics for Prometheus.
 pub async fn metrics(state: Data<State>) -> HttpResponse {
-    let mut last = state.scrape.last.lock().await;
-    if last.is_none_or(|last| last.elapsed() >= SCRAPE_PERIOD) {
-        // Counters are worth having without depths, and just then.
-        if let Err(error) = refresh(&state).await {
-            tracing::warn!(%error, "depths could not be read for metrics");
-        }
-        *last = Some(Instant::now());
-    }
-    drop(last);
+    state.scrape.refresh(CHECK_TIME, refresh(&state)).await;
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
         .body(state.metrics.render())
@@ -122,4 +131,20 @@ pub async fn docs(state: Data<State>) -> HttpResponse {
         .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((CONTENT_SECURITY_POLICY, DOCS_POLICY))
         .body(state.scrape.docs.get_or_init(make).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_that_hangs_holds_up_metrics_for_a_while_only() {
+        let scrape = Scrape::default();
+        let refresh = || scrape.refresh(Duration::from_millis(20), pending());
+        let crowd = async { tokio::join!(refresh(), refresh()) };
+        let waited = timeout(Duration::from_secs(10), crowd).await;
+        assert!(waited.is_ok(), "it went on without depths");
+    }
 }
