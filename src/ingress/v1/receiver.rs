@@ -1,8 +1,8 @@
 //! What callbacks and endpoints have in common: an address, patterns of events, headers, a rate.
 //!
-//! The text of an address is judged at once. Names are resolved as well, but remembered for a
-//! moment when they were fine; a name that does not resolve now is no reason to refuse, because
-//! every delivery is judged anew.
+//! The text of an address is judged at once. Names are resolved as well; one that does not resolve
+//! now, or not in time, is no reason to refuse, because every delivery is judged anew. What nothing
+//! spoke against is not asked about again for a moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::parse::{Members, Object, Place, items, text};
 use crate::egress::mask::mask_url_credentials;
@@ -27,9 +27,11 @@ use crate::lifecycle::{MAX_PATTERNS, is_pattern, known_patterns};
 const BODY_HEADERS: &[&str] = &["content-type", "content-encoding"];
 const MAX_PER_SECOND: f64 = 10_000.0;
 
-/// Names whose addresses were fine lately.
+/// How long an origin is left alone that nothing spoke against.
 const VERDICT_AGE: Duration = Duration::from_secs(10);
 const MAX_ORIGINS: usize = 10_000;
+/// Longer than this no request waits for name servers, however many names it has.
+const LOOKUP_TIME: Duration = Duration::from_secs(5);
 /// Names of one batch that are resolved at the same time.
 const PARALLEL: usize = 16;
 
@@ -46,7 +48,7 @@ struct Question {
     code: Code,
 }
 
-/// Origins that need no question for a while.
+/// Origins that nothing spoke against lately: their addresses were fine, or there were none.
 #[derive(Default)]
 pub struct VettedOrigins {
     until: Mutex<HashMap<String, Instant>>,
@@ -71,14 +73,23 @@ impl VettedOrigins {
 
     /// Asks DNS about what a request named.
     pub async fn vet(&self, egress: &egress::Client, unvetted: Unvetted) -> Result<(), Problem> {
+        self.vet_until(Instant::now() + LOOKUP_TIME, egress, unvetted).await
+    }
+
+    async fn vet_until(
+        &self,
+        deadline: Instant,
+        egress: &egress::Client,
+        unvetted: Unvetted,
+    ) -> Result<(), Problem> {
         let verdicts =
             futures_util::stream::iter(unvetted.0).map(|(origin, question)| async move {
-                match egress.vet(&question.url).await {
-                    Err(SendError::Refused(refusal)) => {
+                match asked(egress, &question.url, deadline).await {
+                    Some(Err(SendError::Refused(refusal))) => {
                         Err(barred(question.code, &refusal).at_pointer(question.pointer))
                     }
-                    // It has no address now; it may have one when there is something to deliver.
-                    Ok(_) | Err(_) => {
+                    // Without an address now it may have one when there is something to deliver.
+                    Some(Ok(_) | Err(_)) | None => {
                         self.keep(origin);
                         Ok(())
                     }
@@ -86,6 +97,18 @@ impl VettedOrigins {
             });
         verdicts.buffer_unordered(PARALLEL).try_collect().await
     }
+}
+
+/// What is known of an address by a deadline, if anything is. Past it no lookup is begun.
+async fn asked(
+    egress: &egress::Client,
+    url: &str,
+    deadline: Instant,
+) -> Option<Result<egress::Vetted, SendError>> {
+    if Instant::now() >= deadline {
+        return None;
+    }
+    timeout_at(deadline, egress.vet(url)).await.ok()
 }
 
 /// An address, by its text; `code` is for refusing it.
@@ -211,7 +234,15 @@ fn burst(object: &Object<'_, '_>) -> Result<Option<u32>, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::net::IpAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use futures_util::future::BoxFuture;
+
     use super::*;
+    use crate::egress::Resolver;
     use crate::ingress::v1::parse::body;
 
     fn read_headers(json: &str) -> Result<Vec<(String, String)>, Problem> {
@@ -265,6 +296,39 @@ mod tests {
         for bad in ["{}", r#"{"perSecond":0}"#, r#"{"perSecond":1,"burst":0}"#, r#"{"burst":1}"#] {
             assert_eq!(read(bad), None, "{bad}");
         }
+    }
+
+    /// Name servers that drop what they are asked.
+    #[derive(Default)]
+    struct Silence(AtomicUsize);
+
+    impl Resolver for Silence {
+        fn resolve(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            self.0.fetch_add(1, Relaxed);
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thousand_silent_names_are_waited_for_together() {
+        let resolver = Arc::new(Silence::default());
+        let client = egress::Client::new(egress::Policy::default(), resolver.clone());
+        let mut unvetted = Unvetted::default();
+        for number in 0..1_000 {
+            let url = format!("https://host-{number}.example");
+            let (pointer, code) = (String::new(), Code::CallbackRefused);
+            unvetted.0.insert(url.clone(), Question { url, pointer, code });
+        }
+        let (origins, soon) =
+            (VettedOrigins::default(), Instant::now() + Duration::from_millis(20));
+        let vetting = origins.vet_until(soon, &client, unvetted);
+        let vetted = tokio::time::timeout(Duration::from_secs(30), vetting).await;
+        vetted.expect("it ends with its deadline").expect("nothing speaks against the names");
+        assert_eq!(resolver.0.load(Relaxed), PARALLEL, "nothing was asked after the deadline");
+        // As after any other lookup that failed, the names are left alone for a moment.
+        assert!(
+            origins.knows("https://host-0.example") && origins.knows("https://host-999.example")
+        );
     }
 
     #[test]
