@@ -5,10 +5,10 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::callback;
+use super::entry;
 use super::idempotency;
 use super::jobs::mark_replay;
 use super::parse::{self, Object, Place, items};
-use super::query::Query;
 use super::receiver::Unvetted;
 use super::submission;
 use crate::engine::{NewCallback, NewJob};
@@ -25,8 +25,7 @@ pub async fn submit(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "jobs:write").await?;
-    Query::none(&request)?;
+    let caller = entry::plain(&state, &request, "jobs:write").await?;
     let key = idempotency::key(&request)?;
     let body = body::json(&request, payload, state.settings.max_batch_body_bytes).await?;
     let mut unvetted = Unvetted::default();

@@ -8,8 +8,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::entry;
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
-use super::query::{Query, invalid, path_id};
+use super::query::{Query, invalid};
 use crate::engine::{Caller, DELIVERY_STATUSES, DeliveryFilter, DeliveryView, EngineError};
 use crate::ingress::answer;
 use crate::ingress::problem::Problem;
@@ -75,27 +76,21 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
 
 /// `GET /v1/deliveries/{deliveryId}`
 pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:read").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, "deliveryId")?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:read", "deliveryId").await?;
     let delivery = state.engine.find_delivery(&caller, id).await?;
     answer::json(StatusCode::OK, &Shown::from(delivery))
 }
 
 /// `POST /v1/deliveries/{deliveryId}/redeliver`
 pub async fn redeliver(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, "deliveryId")?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", "deliveryId").await?;
     state.engine.redeliver(&caller, id).await?;
     answer::json(StatusCode::ACCEPTED, &brief(&state, &caller, id).await?)
 }
 
 /// `POST /v1/deliveries/{deliveryId}/skip`
 pub async fn skip(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, "deliveryId")?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", "deliveryId").await?;
     state.engine.skip_delivery(&caller, id).await?;
     answer::json(StatusCode::OK, &brief(&state, &caller, id).await?)
 }

@@ -12,8 +12,9 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
+use super::entry;
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
-use super::query::{Query, path_id};
+use super::query::Query;
 use super::receiver::Unvetted;
 use crate::engine::{EndpointView, NewSecret, Registered, SecretKind};
 use crate::ingress::problem::Problem;
@@ -72,8 +73,7 @@ pub async fn create(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
+    let caller = entry::plain(&state, &request, "deliveries:write").await?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let mut unvetted = Unvetted::default();
     let new = settings::new(&state, &body, &mut unvetted)?;
@@ -110,9 +110,7 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
 
 /// `GET /v1/endpoints/{endpointId}`
 pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:read").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:read", ID).await?;
     let endpoint = state.engine.find_endpoint(&caller, id).await?;
     answer::json(StatusCode::OK, &endpoint)
 }
@@ -123,9 +121,7 @@ pub async fn change(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
     let body = body::merge_patch(&request, payload, state.settings.max_body_bytes).await?;
     let mut unvetted = Unvetted::default();
     let patch = settings::patch(&state, &body, &mut unvetted)?;
@@ -136,9 +132,7 @@ pub async fn change(
 
 /// `DELETE /v1/endpoints/{endpointId}`
 pub async fn remove(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
     state.engine.delete_endpoint(&caller, id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

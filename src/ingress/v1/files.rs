@@ -11,6 +11,7 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::entry;
 use super::file_view::{Shown, etag, url_path, write_headers};
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
 use super::query::{Query, file_path, invalid};
@@ -116,8 +117,7 @@ async fn stage(state: &State, mut payload: Payload, cap: u64) -> Result<Staged, 
 
 /// `GET` and `HEAD /v1/files/{path}`
 pub async fn download(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "files:read").await?;
-    Query::none(&request)?;
+    let caller = entry::plain(&state, &request, "files:read").await?;
     let path = file_path(&request)?;
     let file = state.engine.find_file(caller.application, path.as_str()).await?;
     let etag = etag(&file);

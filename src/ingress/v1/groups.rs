@@ -7,8 +7,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::callback;
+use super::entry;
 use super::parse::{self, Object, Place};
-use super::query::{Query, path_id};
 use super::receiver::Unvetted;
 use crate::engine::NewCallback;
 use crate::ingress::observe::request_id;
@@ -22,8 +22,7 @@ pub async fn create(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "jobs:write").await?;
-    Query::none(&request)?;
+    let caller = entry::plain(&state, &request, "jobs:write").await?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let mut unvetted = Unvetted::default();
     let callback = read_callback(&state, &body, &mut unvetted)?;
@@ -53,9 +52,7 @@ fn read_callback(
 
 /// `GET /v1/groups/{groupId}`
 pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "jobs:read").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, "groupId")?;
+    let (caller, id) = entry::about(&state, &request, "jobs:read", "groupId").await?;
     let (group, jobs) = state.engine.find_group(&caller, id).await?;
     let members = group.get().strip_suffix('}').unwrap_or(group.get());
     let mut json = format!("{members},\"jobs\":");
@@ -66,18 +63,14 @@ pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
 
 /// `POST /v1/groups/{groupId}/close`
 pub async fn close(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "jobs:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, "groupId")?;
+    let (caller, id) = entry::about(&state, &request, "jobs:write", "groupId").await?;
     let group = state.engine.close_group(&caller, id).await?;
     Ok(answer::raw(StatusCode::OK, group))
 }
 
 /// `POST /v1/groups/{groupId}/stop`
 pub async fn stop(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "jobs:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, "groupId")?;
+    let (caller, id) = entry::about(&state, &request, "jobs:write", "groupId").await?;
     let group = state.engine.stop_group(&caller, id).await?;
     Ok(answer::raw(StatusCode::ACCEPTED, group))
 }

@@ -7,6 +7,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::entry;
 use super::idempotency;
 pub use super::list_jobs::list;
 use super::parse::{self, Place};
@@ -28,8 +29,7 @@ pub async fn submit(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "jobs:write").await?;
-    Query::none(&request)?;
+    let caller = entry::plain(&state, &request, "jobs:write").await?;
     let key = idempotency::key(&request)?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let mut unvetted = Unvetted::default();
@@ -58,9 +58,7 @@ pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
 
 /// `POST /v1/jobs/{jobId}/stop`
 pub async fn stop(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "jobs:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, "jobId")?;
+    let (caller, id) = entry::about(&state, &request, "jobs:write", "jobId").await?;
     let job = state.engine.stop(&caller, id).await?;
     Ok(answer::job(StatusCode::ACCEPTED, &job))
 }
@@ -71,9 +69,7 @@ pub async fn retry(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "jobs:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, "jobId")?;
+    let (caller, id) = entry::about(&state, &request, "jobs:write", "jobId").await?;
     let key = idempotency::key(&request)?;
     // It says nothing, but a key belongs to it as well.
     let body = body::whole(&request, payload, state.settings.max_body_bytes).await?;
@@ -87,9 +83,7 @@ pub async fn retry(
 
 /// `DELETE /v1/jobs/{jobId}`
 pub async fn trash(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "jobs:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, "jobId")?;
+    let (caller, id) = entry::about(&state, &request, "jobs:write", "jobId").await?;
     state.engine.trash(&caller, id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

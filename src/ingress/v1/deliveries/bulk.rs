@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use crate::engine::DeliveryFilter;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
+use crate::ingress::v1::entry;
 use crate::ingress::v1::paging::{self, Binding, PAGE_TOKEN};
 use crate::ingress::v1::parse::{self, Object, Place, choice, items};
-use crate::ingress::v1::query::Query;
 use crate::ingress::v1::receiver;
 use crate::ingress::{answer, body};
 
@@ -35,8 +35,7 @@ pub async fn redeliver(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
+    let caller = entry::plain(&state, &request, "deliveries:write").await?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let object = Object::read(parse::body(&body)?, &Place::ROOT, MEMBERS)?;
     let filter = filter(object.required("filter")?, &object.place.member("filter"))?;

@@ -14,8 +14,8 @@ use crate::ingress::observe::request_id;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
 use crate::ingress::v1::deliveries::Shown;
+use crate::ingress::v1::entry;
 use crate::ingress::v1::parse::{self, choice};
-use crate::ingress::v1::query::{Query, path_id};
 use crate::ingress::{answer, body};
 
 /// What a ping is waited for; a receiver that needs longer is read of by the delivery.
@@ -28,9 +28,7 @@ pub async fn disable(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     parse::optional(&body, &[])?;
     let endpoint = state.engine.disable_endpoint(&caller, id).await?;
@@ -43,9 +41,7 @@ pub async fn enable(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let backlog = backlog(&body)?;
     let endpoint = state.engine.enable_endpoint(&caller, id, backlog).await?;
@@ -65,9 +61,7 @@ fn backlog(body: &[u8]) -> Result<Backlog, Problem> {
 
 /// `GET /v1/endpoints/{endpointId}/stats`
 pub async fn stats(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:read").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:read", ID).await?;
     let stats = state.engine.endpoint_stats(&caller, id).await?;
     answer::json(StatusCode::OK, &stats)
 }
@@ -78,9 +72,7 @@ pub async fn ping(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     parse::optional(&body, &[])?;
     let delivery = state.engine.ping_endpoint(&caller, id, &request_id(&request)).await?;

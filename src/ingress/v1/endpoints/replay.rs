@@ -13,8 +13,8 @@ use crate::ids::Timestamp;
 use crate::ingress::observe::{made_job, request_id};
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
+use crate::ingress::v1::entry;
 use crate::ingress::v1::parse::{self, Object, Place};
-use crate::ingress::v1::query::{Query, path_id};
 use crate::ingress::v1::receiver;
 use crate::ingress::v1::{idempotency, jobs};
 use crate::ingress::{answer, body};
@@ -27,9 +27,7 @@ pub async fn replay(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
     let key = idempotency::key(&request)?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let (order, dry_run) = read(&body, id, state.engine.now())?;

@@ -9,8 +9,9 @@ use super::{ID, ShownKey, settings, unstored};
 use crate::engine::{NewSecret, PublicKeyView, SecretView};
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
+use crate::ingress::v1::entry;
 use crate::ingress::v1::parse;
-use crate::ingress::v1::query::{Query, path_id};
+use crate::ingress::v1::query::path_id;
 use crate::ingress::{answer, body};
 
 /// How long the others go on signing after a rotation that says nothing of it.
@@ -55,9 +56,7 @@ struct PublicKeys {
 
 /// `GET /v1/endpoints/{endpointId}/secrets`
 pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:read").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:read", ID).await?;
     let secrets = state.engine.endpoint_secrets(&caller, id).await?;
     answer::json(StatusCode::OK, &SecretList { secrets })
 }
@@ -68,9 +67,7 @@ pub async fn add(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let object = parse::optional(&body, &["secret"])?;
     let given = object.as_ref().map(settings::secret).transpose()?.flatten();
@@ -84,9 +81,7 @@ pub async fn rotate(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let object = parse::optional(&body, &["overlapSeconds", "secret"])?;
     let (given, overlap) = match &object {
@@ -103,8 +98,7 @@ pub async fn rotate(
 
 /// `DELETE /v1/endpoints/{endpointId}/secrets/{secretId}`
 pub async fn revoke(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
+    let caller = entry::plain(&state, &request, "deliveries:write").await?;
     let (id, secret) = (path_id(&request, ID)?, path_id(&request, "secretId")?);
     state.engine.revoke_endpoint_secret(&caller, id, secret).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -112,9 +106,7 @@ pub async fn revoke(request: HttpRequest, state: Data<State>) -> Result<HttpResp
 
 /// `GET /v1/endpoints/{endpointId}/public-key`
 pub async fn public(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:read").await?;
-    Query::none(&request)?;
-    let id = path_id(&request, ID)?;
+    let (caller, id) = entry::about(&state, &request, "deliveries:read", ID).await?;
     let keys = state.engine.public_keys(&caller, id).await?;
     let public_key = keys.first().map(|newest| newest.public_key.clone());
     answer::json(StatusCode::OK, &PublicKeys { public_key, keys })

@@ -10,9 +10,9 @@ use crate::engine::Triggered;
 use crate::ingress::observe::request_id;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
+use crate::ingress::v1::entry;
 use crate::ingress::v1::job_type;
 use crate::ingress::v1::parse::{self, Object, Place, choice};
-use crate::ingress::v1::query::Query;
 use crate::ingress::{answer, body};
 use crate::lifecycle::EventType;
 
@@ -27,8 +27,7 @@ pub async fn trigger(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let caller = state.admit(&request, "deliveries:write").await?;
-    Query::none(&request)?;
+    let caller = entry::plain(&state, &request, "deliveries:write").await?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
     let object = Object::read(parse::body(&body)?, &Place::ROOT, &["event", "type"])?;
     let place = object.place.member("event");
