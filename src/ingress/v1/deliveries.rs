@@ -66,10 +66,8 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
         Err(EngineError::NotFound { .. }) => (Vec::new(), None),
         other => other?,
     };
-    let next_page_token = match next {
-        Some(key) => Some(paging::token(&state.engine, &binding, &key.to_be_bytes())?),
-        None => None,
-    };
+    let next = next.map(|key| paging::written([key]));
+    let next_page_token = paging::token(&state.engine, &binding, next)?;
     let deliveries = deliveries.into_iter().map(Shown::from).collect();
     answer::json(StatusCode::OK, &DeliveryPage { deliveries, next_page_token })
 }

@@ -98,13 +98,8 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
         None => (i64::MAX, i64::MAX),
     };
     let (endpoints, next) = state.engine.list_endpoints(&caller, before, limit).await?;
-    let next_page_token = match next {
-        Some((date, key)) => {
-            let position = [date.to_be_bytes(), key.to_be_bytes()].concat();
-            Some(paging::token(&state.engine, &binding, &position)?)
-        }
-        None => None,
-    };
+    let next = next.map(|(date, key)| paging::written([date, key]));
+    let next_page_token = paging::token(&state.engine, &binding, next)?;
     answer::json(StatusCode::OK, &EndpointPage { endpoints, next_page_token })
 }
 

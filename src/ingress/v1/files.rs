@@ -16,7 +16,7 @@ use super::file_view::{Shown, etag, url_path, write_headers};
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
 use super::query::{Query, file_path, invalid};
 use super::range::{Part, has_tag, wanted};
-use crate::engine::{Descriptor, EngineError, Output};
+use crate::engine::{EngineError, Output};
 use crate::files::{BlobError, Staged, media_type};
 use crate::ids::new_id;
 use crate::ingress::problem::{Code, Problem};
@@ -179,12 +179,8 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
     let mut files = state.engine.list_files(&caller, prefix, after, asked).await?;
     let more = files.len() > limit;
     files.truncate(limit);
-    let next_page_token = match files.last().filter(|_| more) {
-        Some(Descriptor { path, .. }) => {
-            Some(paging::token(&state.engine, &binding, path.as_bytes())?)
-        }
-        None => None,
-    };
+    let next = files.last().filter(|_| more).map(|file| &file.path);
+    let next_page_token = paging::token(&state.engine, &binding, next)?;
     let files = files.into_iter().map(Shown::from).collect();
     answer::json(StatusCode::OK, &FilePage { files, next_page_token })
 }

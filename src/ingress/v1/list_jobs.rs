@@ -5,6 +5,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
+use super::parse::is_name;
 use super::query::{Query, invalid};
 use crate::engine::{Caller, JobQuery, OrderBy, StoredJob};
 use crate::files::{DirectoryPath, FilePath};
@@ -37,14 +38,8 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
         return page(&[], None);
     }
     let (jobs, next) = state.engine.list_jobs(wanted).await?;
-    let token = match next {
-        Some((date, key)) => {
-            let position = [date.to_be_bytes(), key.to_be_bytes()].concat();
-            Some(paging::token(&state.engine, &binding, &position)?)
-        }
-        None => None,
-    };
-    page(&jobs, token)
+    let next = next.map(|(date, key)| paging::written([date, key]));
+    page(&jobs, paging::token(&state.engine, &binding, next)?)
 }
 
 fn page(jobs: &[StoredJob], token: Option<String>) -> Result<HttpResponse, Problem> {
@@ -62,7 +57,7 @@ fn page(jobs: &[StoredJob], token: Option<String>) -> Result<HttpResponse, Probl
 fn filtered(query: &Query, caller: &Caller) -> Result<JobQuery, Problem> {
     let mut types = Vec::new();
     for name in query.all("type") {
-        let known = name.strip_prefix("urn:job:").is_some_and(is_type_name);
+        let known = name.strip_prefix("urn:job:").is_some_and(is_name);
         if !known || name.len() > MAX_TYPE_BYTES {
             return Err(invalid("type", "is no job type; they begin with urn:job:"));
         }
@@ -123,11 +118,6 @@ fn is_own(query: &Query, caller: &Caller) -> Result<bool, Problem> {
         found |= issuer == own;
     }
     Ok(found || !any)
-}
-
-fn is_type_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
 }
 
 fn is_urn(text: &str) -> bool {

@@ -78,12 +78,22 @@ pub fn opened(engine: &Engine, binding: &Binding, token: &str) -> Option<Vec<u8>
     Some(bound.to_vec())
 }
 
-/// A token for a position.
-pub fn token(engine: &Engine, binding: &Binding, position: &[u8]) -> Result<String, Problem> {
+/// A token for the position that the next page starts behind, if there is a next page.
+pub fn token(
+    engine: &Engine,
+    binding: &Binding,
+    position: Option<impl AsRef<[u8]>>,
+) -> Result<Option<String>, Problem> {
+    let Some(position) = position else { return Ok(None) };
     let mut plain = vec![VERSION];
     plain.extend_from_slice(&binding.0);
-    plain.extend_from_slice(position);
-    Ok(engine.seal_token(&plain)?)
+    plain.extend_from_slice(position.as_ref());
+    Ok(Some(engine.seal_token(&plain)?))
+}
+
+/// A position of whole numbers.
+pub fn written<const N: usize>(numbers: [i64; N]) -> Vec<u8> {
+    numbers.map(i64::to_be_bytes).concat()
 }
 
 /// Whole numbers of a position; a token of ours holds as many as it should.
@@ -150,7 +160,7 @@ mod tests {
 
     #[test]
     fn positions_are_exact() {
-        let bytes = [1i64.to_be_bytes(), (-2i64).to_be_bytes()].concat();
+        let bytes = written([1, -2]);
         assert_eq!(numbers::<2>(&bytes).unwrap(), [1, -2]);
         assert_eq!(numbers::<1>(&bytes).unwrap_err().code, Code::PageTokenInvalid);
         assert!(numbers::<2>(&bytes[1..]).is_err());

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::ids::{Timestamp, parse_id};
 use crate::ingress::problem::{Code, Problem};
 use values::{Text, kind};
-pub use values::{choice, flag, text, tree, whole};
+pub use values::{choice, flag, is_name, text, tree, whole};
 
 /// Where a value stands in the body.
 #[derive(Clone, Copy)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::parse::{Object, Place, items, tree};
+use super::parse::{Object, Place, is_name, items, tree};
 use super::receiver::Unvetted;
 use super::{callback, job_type};
 use crate::engine::{NewJob, SourceName};
@@ -34,6 +34,7 @@ const MAX_PRIORITY: i64 = 100;
 const MAX_ATTEMPTS: i64 = 100;
 const WEEK_SECONDS: i64 = 7 * 24 * 60 * 60;
 const DEFAULT_QUEUE: &str = "default";
+const MAX_QUEUE_BYTES: usize = 64;
 
 /// Reads a job.
 pub fn job(
@@ -122,11 +123,11 @@ fn metadata(object: &Object<'_, '_>) -> Result<Option<Box<RawValue>>, Problem> {
 
 fn queue<'a>(object: &Object<'a, '_>) -> Result<Cow<'a, str>, Problem> {
     let Some(name) = object.text("queue")? else { return Ok(Cow::Borrowed(DEFAULT_QUEUE)) };
-    let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let fits =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
-    if !starts || name.len() > 64 || !name.bytes().all(fits) {
-        let text = "is not allowed: 1 to 64 of a-z, 0-9, `.`, `_`, `-`, a letter or digit first";
+    if name.len() > MAX_QUEUE_BYTES || !is_name(&name) {
+        let text = format!(
+            "is not allowed: 1 to {MAX_QUEUE_BYTES} of a-z, 0-9, `.`, `_`, `-`, a letter or digit \
+             first"
+        );
         return Err(object.place.member("queue").invalid(text));
     }
     Ok(name)

@@ -54,10 +54,8 @@ pub async fn redeliver(
         None => i64::MAX,
     };
     let done = state.engine.redeliver_matching(&caller, &filter, before, dry_run).await?;
-    let next_page_token = match done.next {
-        Some(key) => Some(paging::token(&state.engine, &binding, &key.to_be_bytes())?),
-        None => None,
-    };
+    let next = done.next.map(|key| paging::written([key]));
+    let next_page_token = paging::token(&state.engine, &binding, next)?;
     let (matched, redelivered) = (done.matched, done.redelivered);
     answer::json(StatusCode::OK, &Redelivered { matched, redelivered, next_page_token })
 }

@@ -98,8 +98,8 @@ pub async fn rotate(
 
 /// `DELETE /v1/endpoints/{endpointId}/secrets/{secretId}`
 pub async fn revoke(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let caller = entry::plain(&state, &request, "deliveries:write").await?;
-    let (id, secret) = (path_id(&request, ID)?, path_id(&request, "secretId")?);
+    let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
+    let secret = path_id(&request, "secretId")?;
     state.engine.revoke_endpoint_secret(&caller, id, secret).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -73,6 +73,13 @@ pub fn choice<T: Copy, const N: usize>(
     })
 }
 
+/// Whether a text is a plain name: of a-z, 0-9, `.`, `_`, `-`, a letter or digit first.
+pub fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.bytes().next().is_some_and(plain)
+        && text.bytes().all(|byte| plain(byte) || b"._-".contains(&byte))
+}
+
 /// Any JSON, as a tree that can be stored.
 pub fn tree(raw: &RawValue, place: &Place<'_>) -> Result<Value, Problem> {
     let value: Value = serde_json::from_str(raw.get()).map_err(|error| place.unreadable(&error))?;
