@@ -6,13 +6,11 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::callback;
 use super::entry;
-use super::idempotency;
-use super::jobs::mark_replay;
+use super::idempotency::{self, Making};
 use super::parse::{self, Object, Place, items};
 use super::receiver::Unvetted;
 use super::submission;
 use crate::engine::{NewCallback, NewJob};
-use crate::ingress::observe::request_id;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
 use crate::ingress::{answer, body};
@@ -31,19 +29,15 @@ pub async fn submit(
     let mut unvetted = Unvetted::default();
     let (jobs, callback) = read(&state, &body, &mut unvetted)?;
     state.origins.vet(&state.egress, unvetted).await?;
-    let idempotency = idempotency::of(key, &request, &body);
-    let (request_id, came) = (request_id(&request), state.engine.now());
-    let batch =
-        state.engine.submit_batch(&caller, jobs, callback, idempotency, &request_id).await?;
+    let (making, key) = Making::begin(&state, &request, key, &body);
+    let batch = state.engine.submit_batch(&caller, jobs, callback, key, &making.request_id).await?;
 
     let mut json = format!("{{\"groupId\":\"{}\",\"jobs\":", batch.group_id);
     answer::push_jobs(&mut json, &batch.jobs);
     json.push('}');
     let url = format!("{}/v1/groups/{}", state.settings.public_url, batch.group_id);
     let answer = answer::located(answer::text(StatusCode::ACCEPTED, json), url);
-    let first = batch.jobs.first();
-    let replayed = first.is_some_and(|job| idempotency::is_replay(job, &request_id, came));
-    Ok(mark_replay(answer, replayed))
+    Ok(making.marked(answer, batch.jobs.first()))
 }
 
 fn read(

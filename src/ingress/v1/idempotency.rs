@@ -1,14 +1,62 @@
-//! The `Idempotency-Key` of a request, and what it was used for.
+//! The `Idempotency-Key` of a request that makes jobs, and the answer that the request gets, which
+//! may be an earlier one.
 
-use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
 
 use crate::engine::{Idempotency, StoredJob};
 use crate::ids::Timestamp;
+use crate::ingress::answer;
+use crate::ingress::observe::{made_job, request_id};
 use crate::ingress::problem::{Code, Problem};
+use crate::ingress::state::State;
 
 const HEADER: &str = "Idempotency-Key";
 const MAX_KEY_BYTES: usize = 255;
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// A request that makes jobs, once however often it is sent.
+pub struct Making<'a> {
+    state: &'a State,
+    request: &'a HttpRequest,
+    /// What engine and log know the request by.
+    pub request_id: String,
+    came: Timestamp,
+}
+
+impl<'a> Making<'a> {
+    /// A request that is about to make jobs, and its key with what the key is used for.
+    pub fn begin(
+        state: &'a State,
+        request: &'a HttpRequest,
+        key: Option<String>,
+        body: &[u8],
+    ) -> (Making<'a>, Option<Idempotency>) {
+        let (request_id, came) = (request_id(request), state.engine.now());
+        (Making { state, request, request_id, came }, of(key, request, body))
+    }
+
+    /// The answer that shows the job.
+    pub fn accepted(&self, job: &StoredJob) -> HttpResponse {
+        made_job(self.request, job.id);
+        let url = format!("{}/v1/jobs/{}", self.state.settings.public_url, job.id);
+        self.marked(answer::located(answer::job(StatusCode::ACCEPTED, job), url), Some(job))
+    }
+
+    /// An answer that says whether it is an earlier request's: another one made the first of its
+    /// jobs, or it was made before this one came.
+    pub fn marked(&self, mut answer: HttpResponse, first: Option<&StoredJob>) -> HttpResponse {
+        let is_replay = first.is_some_and(|job| {
+            job.submission.request_id != self.request_id || job.created_at < self.came
+        });
+        if is_replay {
+            answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        answer
+    }
+}
 
 /// The key, when there is one.
 pub fn key(request: &HttpRequest) -> Result<Option<String>, Problem> {
@@ -26,7 +74,7 @@ pub fn key(request: &HttpRequest) -> Result<Option<String>, Problem> {
 }
 
 /// The key together with a digest of method, path and body.
-pub fn of(key: Option<String>, request: &HttpRequest, body: &[u8]) -> Option<Idempotency> {
+fn of(key: Option<String>, request: &HttpRequest, body: &[u8]) -> Option<Idempotency> {
     let key = key?;
     let mut hash = Sha256::new();
     for part in [request.method().as_str(), request.path()] {
@@ -35,12 +83,6 @@ pub fn of(key: Option<String>, request: &HttpRequest, body: &[u8]) -> Option<Ide
     }
     hash.update(body);
     Some(Idempotency { key, hash: hex::encode(hash.finalize()) })
-}
-
-/// Whether the answer is an earlier request's: another one made the job, or it was made before
-/// this one came.
-pub fn is_replay(job: &StoredJob, request_id: &str, came: Timestamp) -> bool {
-    job.submission.request_id != request_id || job.created_at < came
 }
 
 #[cfg(test)]

@@ -3,25 +3,21 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::entry;
-use super::idempotency;
+use super::idempotency::{self, Making};
 pub use super::list_jobs::list;
 use super::parse::{self, Place};
 use super::query::{Query, path_id};
 use super::receiver::Unvetted;
 use super::submission;
-use crate::engine::StoredJob;
-use crate::ingress::observe::{made_job, request_id};
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
 use crate::ingress::{answer, body};
 
 const MAX_WAIT_SECONDS: u64 = 60;
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// `POST /v1/jobs`
 pub async fn submit(
@@ -35,12 +31,9 @@ pub async fn submit(
     let mut unvetted = Unvetted::default();
     let job = submission::job(&state, parse::body(&body)?, &Place::ROOT, &mut unvetted)?;
     state.origins.vet(&state.egress, unvetted).await?;
-    let idempotency = idempotency::of(key, &request, &body);
-    let (request_id, came) = (request_id(&request), state.engine.now());
-    let job = state.engine.submit(&caller, job, idempotency, &request_id).await?;
-    let replayed = idempotency::is_replay(&job, &request_id, came);
-    made_job(&request, job.id);
-    Ok(accepted(&state, &job, replayed))
+    let (making, key) = Making::begin(&state, &request, key, &body);
+    let job = state.engine.submit(&caller, job, key, &making.request_id).await?;
+    Ok(making.accepted(&job))
 }
 
 /// `GET /v1/jobs/{jobId}`
@@ -73,12 +66,9 @@ pub async fn retry(
     let key = idempotency::key(&request)?;
     // It says nothing, but a key belongs to it as well.
     let body = body::whole(&request, payload, state.settings.max_body_bytes).await?;
-    let idempotency = idempotency::of(key, &request, &body);
-    let (request_id, came) = (request_id(&request), state.engine.now());
-    let job = state.engine.retry(&caller, id, idempotency, &request_id).await?;
-    let replayed = idempotency::is_replay(&job, &request_id, came);
-    made_job(&request, job.id);
-    Ok(accepted(&state, &job, replayed))
+    let (making, key) = Making::begin(&state, &request, key, &body);
+    let job = state.engine.retry(&caller, id, key, &making.request_id).await?;
+    Ok(making.accepted(&job))
 }
 
 /// `DELETE /v1/jobs/{jobId}`
@@ -86,17 +76,4 @@ pub async fn trash(request: HttpRequest, state: Data<State>) -> Result<HttpRespo
     let (caller, id) = entry::about(&state, &request, "jobs:write", "jobId").await?;
     state.engine.trash(&caller, id).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-pub(super) fn accepted(state: &State, job: &StoredJob, replayed: bool) -> HttpResponse {
-    let url = format!("{}/v1/jobs/{}", state.settings.public_url, job.id);
-    mark_replay(answer::located(answer::job(StatusCode::ACCEPTED, job), url), replayed)
-}
-
-/// Says that an answer is an earlier one.
-pub(super) fn mark_replay(mut answer: HttpResponse, replayed: bool) -> HttpResponse {
-    if replayed {
-        answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    }
-    answer
 }

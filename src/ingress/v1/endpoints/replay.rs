@@ -10,13 +10,12 @@ use uuid::Uuid;
 use super::ID;
 use crate::engine::ReplayOrder;
 use crate::ids::Timestamp;
-use crate::ingress::observe::{made_job, request_id};
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
 use crate::ingress::v1::entry;
+use crate::ingress::v1::idempotency::{self, Making};
 use crate::ingress::v1::parse::{self, Object, Place};
 use crate::ingress::v1::receiver;
-use crate::ingress::v1::{idempotency, jobs};
 use crate::ingress::{answer, body};
 
 const MEMBERS: &[&str] = &["since", "until", "events", "onlyFailed", "dryRun"];
@@ -36,12 +35,9 @@ pub async fn replay(
         let counted = json!({ "matched": count.matched, "exact": count.exact });
         return answer::json(StatusCode::OK, &counted);
     }
-    let idempotency = idempotency::of(key, &request, &body);
-    let (request_id, came) = (request_id(&request), state.engine.now());
-    let job = state.engine.submit_replay(&caller, order, idempotency, &request_id).await?;
-    let replayed = idempotency::is_replay(&job, &request_id, came);
-    made_job(&request, job.id);
-    Ok(jobs::accepted(&state, &job, replayed))
+    let (making, key) = Making::begin(&state, &request, key, &body);
+    let job = state.engine.submit_replay(&caller, order, key, &making.request_id).await?;
+    Ok(making.accepted(&job))
 }
 
 fn read(body: &[u8], endpoint_id: Uuid, now: Timestamp) -> Result<(ReplayOrder, bool), Problem> {
