@@ -1,19 +1,18 @@
-//! What operators and tools ask: is it alive, can it work, how much is there, what does it speak.
+//! What operators ask: is it alive, can it work, how much is there.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Data;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::answer;
 use super::problem::{Code, Problem};
 use super::state::State;
-use super::{answer, openapi};
 use crate::engine::EngineResult;
 use crate::ids::Timestamp;
 use crate::telemetry::{OwedDepth, QueueDepth};
@@ -22,16 +21,11 @@ use crate::telemetry::{OwedDepth, QueueDepth};
 const SCRAPE_PERIOD: Duration = Duration::from_secs(1);
 /// Longer than this nobody who probes would wait.
 const CHECK_TIME: Duration = Duration::from_secs(5);
-/// The page has styles of its own and nothing else.
-const DOCS_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
-                           form-action 'none'; frame-ancestors 'none'";
 
-/// When depths were read, and texts that never change.
+/// When depths were read.
 #[derive(Default)]
 pub struct Scrape {
     last: Mutex<Option<Instant>>,
-    document: OnceLock<String>,
-    docs: OnceLock<String>,
 }
 
 impl Scrape {
@@ -116,21 +110,6 @@ async fn refresh(state: &State) -> EngineResult<()> {
         },
     );
     Ok(())
-}
-
-/// The OpenAPI document.
-pub async fn document(state: Data<State>) -> HttpResponse {
-    let make = || openapi::document(&state.settings.public_url);
-    answer::text(StatusCode::OK, state.scrape.document.get_or_init(make).clone())
-}
-
-/// The same for people.
-pub async fn docs(state: Data<State>) -> HttpResponse {
-    let make = || openapi::docs::page(&state.settings.public_url);
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
-        .insert_header((CONTENT_SECURITY_POLICY, DOCS_POLICY))
-        .body(state.scrape.docs.get_or_init(make).clone())
 }
 
 #[cfg(test)]

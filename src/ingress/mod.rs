@@ -92,8 +92,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 .route(get().to(health::metrics))
                 .route(head().to(health::metrics)),
         )
-        .service(resource("/openapi.json", "GET").route(get().to(health::document)))
-        .service(resource("/docs", "GET").route(get().to(health::docs)))
+        .service(resource("/openapi.json", "GET").route(get().to(openapi::serve::document)))
+        .service(resource("/docs", "GET").route(get().to(openapi::serve::page)))
         .default_service(web::to(unmatched));
 }
 

@@ -8,6 +8,7 @@ use actix_web::{HttpMessage, HttpRequest};
 use super::auth::Authenticator;
 use super::health::Scrape;
 use super::limits::{Limits, Standing};
+use super::openapi::serve::Texts;
 use super::problem::{Code, Problem};
 use super::readiness::Readiness;
 use super::streams::Streams;
@@ -70,6 +71,7 @@ pub struct State {
     pub streams: Arc<Streams>,
     pub(super) origins: VettedOrigins,
     pub(super) scrape: Scrape,
+    pub(super) texts: Texts,
 }
 
 /// What is known of a request once its caller is: for the log line and the headers of the answer.
@@ -101,6 +103,7 @@ impl State {
             streams: Arc::default(),
             origins: VettedOrigins::default(),
             scrape: Scrape::default(),
+            texts: Texts::default(),
         }
     }
 

@@ -1,14 +1,13 @@
 //! The document as one page for people: no script, nothing from outside, readable on a phone.
 //!
-//! Everything on it comes from the document. It may be served under the policy
-//! `default-src 'none'; style-src 'unsafe-inline'`.
+//! Everything on it comes from the document.
 
 use super::html::Html;
 use super::schema_table::{SchemaTable, anchor};
 use super::tree::Node;
 use super::{METHODS, all_operations, curl, tree};
 
-/// What may be served with the page as its `Content-Security-Policy`.
+/// The policy of the page, which has styles of its own and nothing else.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
                                            base-uri 'none'; form-action 'none'; \
                                            frame-ancestors 'none'";

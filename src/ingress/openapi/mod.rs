@@ -1,13 +1,14 @@
 //! The contract of the native API: one OpenAPI document, served as it is and as a page for people.
 //!
 //! `document.json` is written by hand and comes first; handlers conform to it. Everything here is
-//! made from that text. Must not know handlers, the engine, or requests: the public address is the
-//! only thing that differs from server to server.
+//! made from that text. Must not know handlers or the engine: the public address is the only thing
+//! that differs from server to server.
 
 mod curl;
 pub mod docs;
 mod html;
 mod schema_table;
+pub mod serve;
 mod tree;
 
 use std::sync::OnceLock;
@@ -28,13 +29,6 @@ pub fn document(public_url: &str) -> String {
     let quoted = Value::from(public_url.trim_end_matches('/')).to_string();
     let version = Value::from(env!("CARGO_PKG_VERSION")).to_string();
     TEMPLATE.replacen(VERSION, &version, 1).replacen(PUBLIC_URL, &quoted, 1)
-}
-
-/// Every operation as `("GET", "/v1/jobs")`, in the document's order.
-pub fn operations() -> Vec<(String, String)> {
-    all_operations()
-        .map(|(path, method, _)| (method.to_ascii_uppercase(), path.to_owned()))
-        .collect()
 }
 
 /// The document, parsed once.

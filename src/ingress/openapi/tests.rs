@@ -12,6 +12,13 @@ fn parsed() -> Node {
     serde_json::from_str(&document(URL)).unwrap()
 }
 
+/// Every operation as `("GET", "/v1/jobs")`, in the document's order.
+fn operations() -> Vec<(String, String)> {
+    all_operations()
+        .map(|(path, method, _)| (method.to_ascii_uppercase(), path.to_owned()))
+        .collect()
+}
+
 /// Calls `visit` for every object of a tree, with the member name it stands under.
 fn walk<'a>(name: &'a str, node: &'a Node, visit: &mut impl FnMut(&'a str, &'a Node)) {
     visit(name, node);
