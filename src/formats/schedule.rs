@@ -50,6 +50,7 @@ impl Schedule {
     }
 
     /// How many tries there are in all.
+    #[cfg(test)]
     pub fn tries(&self) -> u32 {
         u32::try_from(self.delays.len()).unwrap_or(u32::MAX)
     }

@@ -38,11 +38,6 @@ impl Readiness {
         }
     }
 
-    /// Whether all have beaten lately.
-    pub fn loops_alive(&self) -> bool {
-        self.silent().is_empty()
-    }
-
     /// Loops that have not beaten lately.
     pub fn silent(&self) -> Vec<&'static str> {
         let now = self.elapsed();
@@ -66,7 +61,7 @@ mod tests {
     #[test]
     fn a_loop_lives_once_it_has_beaten() {
         let ready = Readiness::default();
-        assert!(ready.loops_alive());
+        assert!(ready.silent().is_empty());
         ready.register("runner");
         ready.register("delivery");
         ready.register("runner");
@@ -75,6 +70,6 @@ mod tests {
         ready.beat("unheard of");
         assert_eq!(ready.silent(), ["delivery"]);
         ready.beat("delivery");
-        assert!(ready.loops_alive());
+        assert!(ready.silent().is_empty());
     }
 }
