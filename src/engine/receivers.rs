@@ -20,7 +20,7 @@ use crate::lifecycle::{EventType, callback_default, endpoint_default, pattern_ma
 use crate::store::receivers::ReceiverRow;
 use crate::store::{StoreError, StoreResult};
 
-/// Deliveries to one callback at most at a rate.
+/// How fast deliveries to one receiver may come at most.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimit {

@@ -1,6 +1,6 @@
-//! Who calls: the bearer key of a request, looked up at most every two seconds.
+//! Who calls: the bearer key of a request, looked up once a second at most.
 //!
-//! A key that was revoked, or whose application was disabled, stops within that time on every
+//! A key that was revoked, or whose application was disabled, stops within two seconds on every
 //! node. Must not know routes. Keys are held as hashes only.
 
 use std::collections::HashMap;

@@ -63,7 +63,7 @@ mod tests {
     use crate::ingress::problem::Code;
 
     #[test]
-    fn a_replay_is_of_a_time_that_has_passed() {
+    fn the_time_of_a_replay_ends_after_it_begins() {
         let now = "2026-01-31T12:00:00Z".parse().unwrap();
         let read = |json: &str| read(json.as_bytes(), Uuid::nil(), now);
         let (order, dry_run) = read(r#"{"since":"2026-01-31T00:00:00Z"}"#).unwrap();
@@ -74,6 +74,8 @@ mod tests {
         let (order, dry_run) = read(whole).unwrap();
         assert_eq!(order.since.to_string(), "2026-01-29T23:00:00.000Z");
         assert!(dry_run && order.only_failed);
+        let ahead = r#"{"since":"2026-01-31T00:00:00Z","until":"2026-03-01T00:00:00Z"}"#;
+        assert!(read(ahead).unwrap().0.until > now, "what is not there yet is no mistake");
         for bad in [
             "{}",
             r#"{"since":null}"#,
