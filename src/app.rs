@@ -46,18 +46,24 @@ pub struct App {
     database: String,
 }
 
-/// The data folder, made when missing, and the sealer under its master key.
+/// The sealer under the master key, which is made when there is none.
 pub fn open_sealer(config: &Config) -> anyhow::Result<Sealer> {
+    if config.master_key.is_none() || config.database.is_none() {
+        make_data_folder(config)?;
+    }
+    let drawn = Sealer::new_master_key()?;
+    let key = config.master_key(|| drawn)?;
+    Ok(Sealer::new(&key)?)
+}
+
+fn make_data_folder(config: &Config) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     // Jobs, results and files are nobody else's business on this machine.
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&config.data_dir)
-        .with_context(|| format!("cannot create the data folder {}", config.data_dir.display()))?;
-    let drawn = Sealer::new_master_key()?;
-    let key = config.master_key(|| drawn)?;
-    Ok(Sealer::new(&key)?)
+        .with_context(|| format!("cannot create the data folder {}", config.data_dir.display()))
 }
 
 fn formats(config: &Config) -> Formats {
@@ -138,6 +144,7 @@ fn own_listeners(address: SocketAddr, public_url: &str) -> Vec<(String, u16)> {
 impl App {
     /// Opens the database, starts the loops and listens.
     pub async fn start(config: Config) -> anyhow::Result<App> {
+        make_data_folder(&config)?;
         let sealer = open_sealer(&config)?;
         let database = config.database_url();
         let store = tokio::task::spawn_blocking(move || Store::open(&database, Access::Server))
@@ -172,7 +179,7 @@ impl App {
             Policy {
                 allow: config.egress_allow.clone(),
                 https_only: config.https_only,
-                allow_nat64: false,
+                allow_nat64: config.egress_nat64,
                 own: own_listeners(address, &public_url),
             },
             Arc::new(SystemResolver::default()),

@@ -31,6 +31,9 @@ pub struct Config {
     /// Networks that callbacks and imports may reach although they are private.
     #[serde(deserialize_with = "list")]
     pub egress_allow: Vec<IpNet>,
+    /// Take addresses of `64:ff9b::/96` for the public IPv4 addresses in them: behind NAT64 and
+    /// DNS64.
+    pub egress_nat64: bool,
     /// Refuse callbacks and imports over plain HTTP.
     pub https_only: bool,
     /// 64 hex digits; by default read from, or created in, `master.key` in the data folder.
@@ -154,6 +157,7 @@ impl Default for Config {
             database: None,
             data_dir: PathBuf::from("ringback-data"),
             egress_allow: Vec::new(),
+            egress_nat64: false,
             https_only: false,
             master_key: None,
             job_slots: 64,
@@ -207,6 +211,10 @@ pub struct Flags {
     #[arg(long, value_name = "CIDR")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub egress_allow: Vec<IpNet>,
+    /// Call public IPv4 addresses through NAT64 (64:ff9b::/96)
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub egress_nat64: bool,
     /// Refuse callbacks and imports over plain HTTP
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -30,7 +30,7 @@ impl Policy {
             Class::Public => {}
             Class::Nat64 if self.allow_nat64 => {}
             Class::Nat64 => {
-                let reason = "NAT64, not enabled here";
+                let reason = "NAT64, not enabled here (egress_nat64)";
                 return Err(Refusal::AddressForbidden { address, reason });
             }
             Class::Private(_) if self.allows_explicitly(address) => {}

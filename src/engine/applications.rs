@@ -289,13 +289,14 @@ impl Engine {
         self.custom(vec![subject("credentials", application)], move |transaction, _, now| {
             let secrets =
                 applications::credentials(transaction, application, kind::SIGNING_SECRET)?;
-            let mut signing = secrets.iter().filter(|row| is_active(row, now));
-            if let (Some(only), None) = (signing.next(), signing.next())
-                && only.public_id == id.as_bytes()
-            {
+            let named = |row: &&CredentialRow| row.public_id == id.as_bytes();
+            let signs = secrets.iter().find(named).is_some_and(|row| is_active(row, now));
+            // One that ends by itself is no other to rely on.
+            let stays = |row: &CredentialRow| is_active(row, now) && row.expires_at.is_none();
+            if signs && !secrets.iter().any(|row| stays(row) && !named(&row)) {
                 return Err(EngineError::LastSecret(id));
             }
-            if applications::revoke_credential(transaction, application, id, now.0)? {
+            if applications::revoke_credential(transaction, application, None, id, now.0)? {
                 receivers::stamp_application(transaction, application, new_stamp())?;
                 Ok(())
             } else {

@@ -202,16 +202,19 @@ pub fn expire_credentials(connection: &mut Connection, ids: &[Key], at: i64) -> 
     Ok(())
 }
 
-/// Ends a credential at once, for good; whether there was one that still worked.
+/// Ends a credential of an endpoint, or of the application itself, at once, for good; whether there
+/// was one that still worked.
 pub fn revoke_credential(
     connection: &mut Connection,
     application: Key,
+    endpoint: Option<Key>,
     id: uuid::Uuid,
     at: i64,
 ) -> StoreResult<bool> {
     let sql = "UPDATE credentials SET revoked_at = ? \
-               WHERE application_id = ? AND public_id = ? AND revoked_at IS NULL";
-    let statement = Statement::new(sql).bind(at).bind(application).bind(id);
+               WHERE application_id = ? AND receiver_id IS NOT DISTINCT FROM ? AND public_id = ? \
+               AND revoked_at IS NULL";
+    let statement = Statement::new(sql).bind(at).bind(application).bind(endpoint).bind(id);
     Ok(connection.execute(statement)? == 1)
 }
 

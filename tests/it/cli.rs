@@ -201,6 +201,8 @@ fn the_only_secret_that_signs_is_not_revoked(database: Database) {
     // With another one beside it, it may go, and then that one is the only one.
     apps(&database, &["rotate-secret", "shop"]).success();
     let second = secrets().into_iter().find(|id| *id != first).expect("a second one");
+    let refused = apps(&database, &["revoke", "shop", &second]).failure().stderr;
+    assert!(refused.contains("only one that signs"), "the first ends by itself: {refused}");
     apps(&database, &["revoke", "shop", &first]).success();
     apps(&database, &["revoke", "shop", &second]).failure();
     let again = apps(&database, &["revoke", "shop", &first]).failure().stderr;

@@ -316,7 +316,8 @@ impl Engine {
             if kind == in_use && is_active(found, now) && active_of(&known, kind, now) == 1 {
                 return Err(EngineError::LastSecret(secret));
             }
-            applications::revoke_credential(transaction, application, secret, now.0)?;
+            let endpoint = Some(row.id);
+            applications::revoke_credential(transaction, application, endpoint, secret, now.0)?;
             stamp(transaction, &mut row)?;
             Ok(())
         })
