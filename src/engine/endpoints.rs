@@ -313,21 +313,13 @@ impl Engine {
         id: Uuid,
         patch: EndpointPatch,
     ) -> EngineResult<Registered> {
-        // Sealing needs what is sealed now; the row is held and looked at again when it is written.
         let known = self.endpoint_row(caller, id).await?;
-        let has_key = match patch.signature {
-            Some(signature) => self.has_key_for(known.id, signature).await?,
-            None => true,
-        };
-        let key = match patch.signature.filter(|_| !has_key) {
-            Some(signature) => Some(self.draw_secret_for(signature)?),
-            None => None,
-        };
-        let (application, drawn) = (caller.application, key.clone());
+        // Whether it is needed is known when the row is held.
+        let drawn = patch.signature.map(|signature| self.draw_secret_for(signature)).transpose()?;
+        let application = caller.application;
         let engine = Arc::clone(self);
-        let keys = vec![subject("endpoints", application), subject("endpoint", known.id)];
-        let (row, lanes) = self
-            .custom(keys, move |transaction, core, now| {
+        let (row, key, lanes) = self
+            .custom(subjects(application, known.id), move |transaction, core, now| {
                 let mut row = own(transaction, application, id)?;
                 engine.patch(&mut row, &patch)?;
                 row.updated_at = Some(now.0);
@@ -347,10 +339,13 @@ impl Engine {
                         receivers::stamp_application(transaction, application, new_stamp())?;
                     }
                 }
-                if let Some(drawn) = &drawn {
-                    secrets::insert(transaction, core, &row, drawn, now)?;
-                }
-                Ok((row, lanes))
+                let key = match &drawn {
+                    Some(drawn) if secrets::provide(transaction, core, &row, drawn, now)? => {
+                        Some(drawn.clone())
+                    }
+                    _ => None,
+                };
+                Ok((row, key, lanes))
             })
             .await?;
         self.bells.ring_lanes(&lanes);
@@ -416,8 +411,7 @@ impl Engine {
     pub async fn delete_endpoint(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
         let application = caller.application;
         let known = self.endpoint_row(caller, id).await?;
-        let keys = vec![subject("endpoints", application), subject("endpoint", known.id)];
-        self.custom(keys, move |transaction, _, now| {
+        self.custom(subjects(application, known.id), move |transaction, _, now| {
             let mut row = own(transaction, application, id)?;
             row.deleted_at = Some(now.0);
             row.disabled_at = row.disabled_at.or(Some(now.0));
@@ -430,6 +424,11 @@ impl Engine {
         .await?;
         self.settle_backlog(known.id).await
     }
+}
+
+/// What every change of an endpoint touches.
+fn subjects(application: Key, endpoint: Key) -> Vec<u64> {
+    vec![subject("endpoints", application), subject("endpoint", endpoint)]
 }
 
 /// The application's endpoint, held.

@@ -42,10 +42,13 @@ pub enum EngineError {
     #[error("an application may have {0} endpoints at most")]
     TooManyEndpoints(i64),
     /// An endpoint has as many active keys as it may.
-    #[error("an endpoint may have {0} active secrets at most; revoke one first")]
+    #[error(
+        "an endpoint may have {0} active secrets at most; revoke one first, or rotate with \
+         overlapSeconds 0"
+    )]
     TooManySecrets(usize),
     /// Nothing would sign any more.
-    #[error("secret {0} is the only one that signs; add or rotate first")]
+    #[error("secret {0} is the only one that signs without an end; add or rotate first")]
     LastSecret(uuid::Uuid),
     /// The endpoint's deliveries are not signed with a key pair.
     #[error("endpoint {0} has no ed25519 key; its signature is made with a shared secret")]

@@ -218,6 +218,15 @@ pub fn revoke_credential(
     Ok(connection.execute(statement)? == 1)
 }
 
+/// Removes credentials that have ended.
+pub fn delete_credentials(connection: &mut Connection, ids: &[Key]) -> StoreResult<()> {
+    for id in ids {
+        let sql = "DELETE FROM credentials WHERE id = ?";
+        connection.execute(Statement::new(sql).bind(*id))?;
+    }
+    Ok(())
+}
+
 /// Notes uses: `(credential, when)`.
 pub fn touch_credentials(connection: &mut Connection, used: &[(Key, i64)]) -> StoreResult<()> {
     for (id, at) in used {

@@ -4,12 +4,11 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{corrupt, own};
+use super::{corrupt, own, subjects};
 use crate::engine::Engine;
 use crate::engine::applications::{Caller, PLACE as SECRET_PLACE, is_active};
 use crate::engine::core::Core;
 use crate::engine::error::{EngineError, EngineResult};
-use crate::engine::operation::subject;
 use crate::engine::stored::read_id;
 use crate::formats::{Ed25519Key, Signature, SigningKeys, SigningSecret};
 use crate::ids::{Key, Timestamp, new_id, new_stamp};
@@ -17,8 +16,10 @@ use crate::store::applications::{CredentialRow, kind};
 use crate::store::receivers::ReceiverRow;
 use crate::store::{StoreResult, Transaction, applications, receivers};
 
-/// Keys of one endpoint that sign at once at most: each makes every request longer.
+/// Keys of one kind that sign for one endpoint at once at most: each makes every request longer.
 const MOST_KEYS: usize = 10;
+/// Keys of one endpoint that are still listed after their end.
+const MOST_ENDED: usize = 20;
 
 /// The place name under which private keys are sealed.
 const KEY_PLACE: &str = "signing key";
@@ -153,6 +154,43 @@ fn active_of(rows: &[CredentialRow], kind: SecretKind, now: Timestamp) -> usize 
     rows.iter().filter(|row| SecretKind::read(row) == kind && is_active(row, now)).count()
 }
 
+/// Whether a key of a kind goes on signing until somebody ends it. One that runs out by itself is
+/// none to rely on.
+fn lasts(row: &CredentialRow, kind: SecretKind) -> bool {
+    SecretKind::read(row) == kind && row.revoked_at.is_none() && row.expires_at.is_none()
+}
+
+/// Stores a key that a change of the signature may need, unless one of its kind lasts; whether its
+/// owner has to be shown it.
+pub(super) fn provide(
+    transaction: &mut Transaction<'_>,
+    core: &Core,
+    endpoint: &ReceiverRow,
+    secret: &NewSecret,
+    now: Timestamp,
+) -> StoreResult<bool> {
+    let known = applications::endpoint_credentials(transaction, endpoint.id)?;
+    if known.iter().any(|row| lasts(row, secret.kind)) {
+        return Ok(false);
+    }
+    forget_ended(transaction, &known, now)?;
+    insert(transaction, core, endpoint, secret, now)?;
+    Ok(true)
+}
+
+/// Removes keys that have ended but for the last few, so that no number of rotations makes the list
+/// longer and longer.
+fn forget_ended(
+    transaction: &mut Transaction<'_>,
+    known: &[CredentialRow],
+    now: Timestamp,
+) -> StoreResult<()> {
+    let mut ended: Vec<&CredentialRow> = known.iter().filter(|row| !is_active(row, now)).collect();
+    ended.sort_by_key(|row| std::cmp::Reverse(row.revoked_at.or(row.expires_at)));
+    let old: Vec<Key> = ended.iter().skip(MOST_ENDED).map(|row| row.id).collect();
+    applications::delete_credentials(transaction, &old)
+}
+
 /// Stores a key of an endpoint.
 pub(super) fn insert(
     transaction: &mut Transaction<'_>,
@@ -208,19 +246,6 @@ impl Engine {
         Ok(NewSecret { id: new_id(), kind, date_created: self.now(), shown, text })
     }
 
-    /// Whether an endpoint has an active key for such a signature.
-    pub(super) async fn has_key_for(
-        &self,
-        endpoint: Key,
-        signature: Signature,
-    ) -> EngineResult<bool> {
-        let rows = self
-            .store
-            .read(move |connection| applications::endpoint_credentials(connection, endpoint))
-            .await?;
-        Ok(active_of(&rows, SecretKind::of(signature), self.now()) > 0)
-    }
-
     /// Keys of the caller's endpoint, the newest first.
     pub async fn endpoint_secrets(
         &self,
@@ -248,7 +273,8 @@ impl Engine {
     }
 
     /// A further key of the kind that the endpoint's signature needs: `given` by the caller, or
-    /// drawn. With `overlap_seconds` the others of the kind stop to sign after it.
+    /// drawn. With `overlap_seconds` the others of the kind stop to sign after it; while as many sign
+    /// as may, only one without an overlap is taken, since none is ended sooner than was promised.
     pub async fn add_endpoint_secret(
         &self,
         caller: &Caller,
@@ -272,14 +298,13 @@ impl Engine {
             secret.text = given.text().to_owned();
         }
         let (application, drawn) = (caller.application, secret.clone());
-        let keys = vec![subject("endpoints", application), subject("endpoint", endpoint.id)];
-        self.custom(keys, move |transaction, core, now| {
+        self.custom(subjects(application, endpoint.id), move |transaction, core, now| {
             let mut row = own(transaction, application, id)?;
             let known = applications::endpoint_credentials(transaction, row.id)?;
-            // A rotation ends the others, so it may go beyond the limit for a while.
-            if overlap_seconds.is_none() && active_of(&known, kind, now) >= MOST_KEYS {
+            if overlap_seconds != Some(0) && active_of(&known, kind, now) >= MOST_KEYS {
                 return Err(EngineError::TooManySecrets(MOST_KEYS));
             }
+            forget_ended(transaction, &known, now)?;
             if let Some(seconds) = overlap_seconds {
                 let others = known.iter().filter(|row| SecretKind::read(row) == kind);
                 let others: Vec<Key> = others.map(|row| row.id).collect();
@@ -294,7 +319,8 @@ impl Engine {
         Ok(secret)
     }
 
-    /// Ends one key of the caller's endpoint at once. The last one of the kind in use stays.
+    /// Ends one key of the caller's endpoint at once. The last one of the kind in use that has no
+    /// end stays: the others stop by themselves, and then nothing would sign.
     pub async fn revoke_endpoint_secret(
         &self,
         caller: &Caller,
@@ -303,8 +329,7 @@ impl Engine {
     ) -> EngineResult<()> {
         let application = caller.application;
         let endpoint = self.endpoint_row(caller, id).await?;
-        let keys = vec![subject("endpoints", application), subject("endpoint", endpoint.id)];
-        self.custom(keys, move |transaction, _, now| {
+        self.custom(subjects(application, endpoint.id), move |transaction, _, now| {
             let mut row = own(transaction, application, id)?;
             let known = applications::endpoint_credentials(transaction, row.id)?;
             let found = known.iter().find(|row| row.public_id == secret.as_bytes());
@@ -312,8 +337,9 @@ impl Engine {
                 return Err(EngineError::not_found("secret", secret));
             };
             let in_use = SecretKind::of(Signature::parse(&row.signature).unwrap_or_default());
-            let kind = SecretKind::read(found);
-            if kind == in_use && is_active(found, now) && active_of(&known, kind, now) == 1 {
+            let is_another = |row: &&CredentialRow| row.id != found.id && lasts(row, in_use);
+            let others = known.iter().filter(is_another).count();
+            if SecretKind::read(found) == in_use && is_active(found, now) && others == 0 {
                 return Err(EngineError::LastSecret(secret));
             }
             let endpoint = Some(row.id);
@@ -369,7 +395,8 @@ impl Engine {
     /// One that cannot be read is left out: the others still sign.
     fn key_ring(&self, rows: &[CredentialRow]) -> KeyRing {
         let mut keys = KeyRing { secrets: Vec::new(), ed25519: Vec::new() };
-        for row in rows.iter().filter(|row| row.revoked_at.is_none()) {
+        let now = self.now();
+        for row in rows.iter().filter(|row| is_active(row, now)) {
             let (credential, expires_at) = (row.id, row.expires_at.map(Timestamp));
             let read = match SecretKind::read(row) {
                 SecretKind::Hmac => self.open_secret(row).map(|value| {

@@ -4,13 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{EndpointView, own, view};
+use super::{EndpointView, own, subjects, view};
 use crate::engine::Engine;
 use crate::engine::applications::Caller;
 use crate::engine::core::Core;
 use crate::engine::error::EngineResult;
 use crate::engine::ledger::{Ledger, Occurrence};
-use crate::engine::operation::subject;
 use crate::engine::stored::read_id;
 use crate::ids::{SubjectKind, Timestamp, new_id, new_stamp};
 use crate::lifecycle::EventType;
@@ -126,9 +125,8 @@ impl Engine {
     pub async fn disable_endpoint(&self, caller: &Caller, id: Uuid) -> EngineResult<EndpointView> {
         let application = caller.application;
         let known = self.endpoint_row(caller, id).await?;
-        let keys = vec![subject("endpoints", application), subject("endpoint", known.id)];
         let row = self
-            .custom(keys, move |transaction, core, now| {
+            .custom(subjects(application, known.id), move |transaction, core, now| {
                 let mut row = own(transaction, application, id)?;
                 if row.disabled_at.is_none() {
                     switch_off(core, transaction, &mut row, BY_REQUEST, now)?;
@@ -150,9 +148,8 @@ impl Engine {
     ) -> EngineResult<EndpointView> {
         let application = caller.application;
         let known = self.endpoint_row(caller, id).await?;
-        let keys = vec![subject("endpoints", application), subject("endpoint", known.id)];
         let (row, lanes) = self
-            .custom(keys, move |transaction, core, now| {
+            .custom(subjects(application, known.id), move |transaction, core, now| {
                 let mut row = own(transaction, application, id)?;
                 let mut lanes = Vec::new();
                 if row.disabled_at.is_some() {

@@ -1,8 +1,9 @@
 //! Real deliveries, verified with the official libraries of receivers; keys that come and go.
 
-use ringback::engine::EngineError;
+use ringback::engine::{EndpointPatch, EngineError, NewSecret};
 use ringback::formats::standard::HEX_HEADER;
 use ringback::formats::{Signature, SigningSecret};
+use uuid::Uuid;
 
 use super::{Endpoint, World, seconds};
 use crate::support::database::{Database, on_both};
@@ -120,6 +121,88 @@ async fn a_revoked_key_signs_nothing_that_is_claimed_later(database: Database) {
     assert_eq!(signs, [false, false, true]);
     let signatures = last.header("webhook-signature").unwrap();
     assert_eq!(signatures.split(' ').count(), 1, "{signatures}");
+}
+
+impl World {
+    /// Rotates; the new key.
+    async fn rotate(&self, endpoint: &Endpoint, overlap: i64) -> Result<NewSecret, EngineError> {
+        let engine = &self.node.engine;
+        engine.add_endpoint_secret(&self.caller, endpoint.id, None, Some(overlap)).await
+    }
+
+    async fn revoke(&self, endpoint: &Endpoint, secret: Uuid) -> Result<(), EngineError> {
+        self.node.engine.revoke_endpoint_secret(&self.caller, endpoint.id, secret).await
+    }
+}
+
+on_both!(async a_key_that_will_expire_is_none_to_rely_on);
+async fn a_key_that_will_expire_is_none_to_rely_on(database: Database) {
+    let world = World::start(&database).await;
+    for signature in Signature::ALL {
+        let path = format!("/{}", signature.as_str());
+        let endpoint = world.signed(&path, signature).await;
+        let new = world.rotate(&endpoint, 24 * 60 * 60).await.unwrap();
+        let refused = world.revoke(&endpoint, new.id).await;
+        assert!(matches!(refused, Err(EngineError::LastSecret(id)) if id == new.id), "{refused:?}");
+        world.revoke(&endpoint, endpoint.key.id).await.expect("the old one may go at once");
+        let third = world.rotate(&endpoint, 24 * 60 * 60).await.unwrap();
+        world.wait(seconds(24 * 60 * 60)).await;
+        world.event().await;
+        world.node.send().await;
+        assert_eq!(world.statuses(&endpoint).await.pop(), Some("delivered"));
+        let engine = &world.node.engine;
+        let secrets = engine.endpoint_secrets(&world.caller, endpoint.id).await.unwrap();
+        let active: Vec<Uuid> = secrets.iter().filter(|one| one.active).map(|one| one.id).collect();
+        assert_eq!(active, [third.id]);
+    }
+}
+
+on_both!(async a_signature_whose_keys_will_expire_brings_a_new_one);
+async fn a_signature_whose_keys_will_expire_brings_a_new_one(database: Database) {
+    let world = World::start(&database).await;
+    let endpoint = world.endpoint("/hook").await;
+    let choose = async |signature| {
+        let patch = EndpointPatch { signature: Some(signature), ..EndpointPatch::default() };
+        world.change(&endpoint, patch).await
+    };
+    let rotated = world.rotate(&endpoint, 60).await.unwrap();
+    assert!(choose(Signature::Ed25519).await.is_some());
+    world.revoke(&endpoint, rotated.id).await.expect("no delivery is signed with it");
+    let drawn = choose(Signature::Standard).await.expect("the one that is left will expire");
+    world.wait(seconds(60)).await;
+    world.event().await;
+    world.node.send().await;
+    let log = world.receiver.log();
+    log.last().expect("it was delivered").verify(&drawn.shown).expect("signed with the new one");
+    assert!(choose(Signature::Hex).await.is_none(), "that one lasts");
+}
+
+on_both!(async rotations_are_bounded_and_what_has_ended_is_forgotten);
+async fn rotations_are_bounded_and_what_has_ended_is_forgotten(database: Database) {
+    let world = World::start(&database).await;
+    let endpoint = world.endpoint("/hook").await;
+    for _ in 1..10 {
+        world.rotate(&endpoint, 600).await.expect("ten may sign");
+    }
+    let refused = world.rotate(&endpoint, 600).await;
+    assert!(matches!(refused, Err(EngineError::TooManySecrets(10))), "{refused:?}");
+    world.event().await;
+    world.node.send().await;
+    let signatures = world.receiver.log()[0].header("webhook-signature").unwrap().to_owned();
+    assert_eq!(signatures.split(' ').count(), 10);
+    world.receiver.log()[0].verify(&endpoint.key.shown).expect("the first one's overlap holds");
+
+    for _ in 0..30 {
+        world.node.clock.shift_millis(1);
+        world.rotate(&endpoint, 0).await.expect("nothing else signs after it");
+    }
+    let secrets = world.node.engine.endpoint_secrets(&world.caller, endpoint.id).await.unwrap();
+    assert_eq!(secrets.iter().filter(|one| one.active).count(), 1);
+    assert_eq!(
+        secrets.len(),
+        22,
+        "the last twenty, the one that just ended, and the one that signs"
+    );
 }
 
 on_both!(async the_last_use_of_a_key_is_noted);

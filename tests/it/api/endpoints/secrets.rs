@@ -118,7 +118,8 @@ fn secrets_are_bounded_and_checked(database: Database) {
     }
     let refused = problem(world.act(&id, "secrets", json!({})), 409, "secret_limit");
     assert!(text(&refused["detail"]).contains("10"), "{refused}");
-    // A rotation makes room by itself.
+    // No overlap is cut short; a rotation without one makes room by itself.
+    problem(world.act(&id, "secrets/rotate", json!({})), 409, "secret_limit");
     world.act(&id, "secrets/rotate", json!({"overlapSeconds": 0})).expect(201);
     world.act(&id, "secrets", json!({})).expect(201);
     // A secret is one endpoint's.
