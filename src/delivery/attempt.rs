@@ -45,6 +45,7 @@ impl Dispatcher {
         let record = Record {
             delivery: delivery.key,
             receiver: receiver.key,
+            receiver_version: receiver.version,
             subject: delivery.subject,
             token: delivery.token,
             closed: judged.closed,
@@ -76,6 +77,7 @@ impl Dispatcher {
         Record {
             delivery: delivery.key,
             receiver: delivery.receiver.key,
+            receiver_version: delivery.receiver.version,
             subject: delivery.subject,
             token: delivery.token,
             closed,

@@ -328,7 +328,8 @@ impl Engine {
                 let mut lanes = Vec::new();
                 match (patch.enabled, row.disabled_at) {
                     (Some(false), None) => {
-                        state::switch_off(core, transaction, &mut row, state::BY_REQUEST, now)?;
+                        let reason = state::BY_REQUEST;
+                        state::switch_off(core, transaction, &mut row, reason, now, &mut lanes)?;
                     }
                     (Some(true), Some(_)) => {
                         let backlog = Backlog::Resume;

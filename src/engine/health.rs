@@ -1,7 +1,8 @@
 //! What records say of endpoints: since when one fails, and whether it is disabled for that.
 //!
 //! A batch may hold many records of one endpoint; they are gathered first, so that its row is held
-//! and written once.
+//! and written once. What was sent before the endpoint was last changed says nothing of it: it may
+//! have another address since.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use super::endpoints::disable;
 use super::ledger::Ledger;
 use super::operation::{Health, Record};
 use crate::ids::{Key, Timestamp};
+use crate::store::receivers::ReceiverRow;
 use crate::store::{StoreResult, Transaction, receivers};
 
 /// Why an endpoint is disabled that has not received anything for too long.
@@ -18,10 +20,9 @@ const NO_SUCCESS: &str = "no_success";
 /// A lane that was closed until longer ago than this, and on which nothing waits, starts afresh.
 pub const TROUBLE_KEPT_MILLIS: i64 = 60 * 60 * 1_000;
 
-/// What the records of a batch say, by endpoint.
-#[derive(Default)]
+/// What the records of a batch say of endpoints, which are held.
 pub(super) struct Conditions {
-    by_endpoint: BTreeMap<Key, Condition>,
+    by_endpoint: BTreeMap<Key, (ReceiverRow, Condition)>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -35,30 +36,50 @@ struct Condition {
 }
 
 impl Conditions {
+    /// Holds the endpoints of which these records say something.
+    pub(super) fn hold<'a>(
+        transaction: &mut Transaction<'_>,
+        records: impl Iterator<Item = &'a Record>,
+    ) -> StoreResult<Conditions> {
+        let telling = |record: &&Record| record.health.is_some() || record.disable.is_some();
+        let mut keys: Vec<Key> = records.filter(telling).map(|record| record.receiver).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let rows = receivers::hold(transaction, &keys)?.into_iter();
+        Ok(Conditions {
+            by_endpoint: rows.map(|row| (row.id, (row, Condition::default()))).collect(),
+        })
+    }
+
     /// Takes one record, in order.
     pub(super) fn take(&mut self, record: &Record) {
-        if record.health.is_none() && record.disable.is_none() {
+        let Some((row, condition)) = self.by_endpoint.get_mut(&record.receiver) else { return };
+        if row.version != record.receiver_version {
             return;
         }
-        let condition = self.by_endpoint.entry(record.receiver).or_default();
         record.health.into_iter().for_each(|health| condition.learn(health));
         condition.disable = record.disable.or(condition.disable);
     }
 
-    /// Notes since when endpoints fail, and disables those that have done so for too long.
+    /// Whether a delivery that was to be held is owed to an endpoint that was changed meanwhile and
+    /// has not said anything yet.
+    pub(super) fn may_try_again(&self, record: &Record) -> bool {
+        self.by_endpoint.get(&record.receiver).is_some_and(|(row, _)| {
+            row.version != record.receiver_version && row.disabled_at.is_none()
+        })
+    }
+
+    /// Notes since when endpoints fail, and disables those that have done so for too long. Lanes
+    /// that have something to send are pushed to `lanes`.
     pub(super) fn write(
-        &self,
+        self,
         core: &Core,
         transaction: &mut Transaction<'_>,
         now: Timestamp,
+        lanes: &mut Vec<i64>,
     ) -> StoreResult<()> {
-        if self.by_endpoint.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<Key> = self.by_endpoint.keys().copied().collect();
         let mut ledger = Ledger::default();
-        for mut row in receivers::hold(transaction, &keys)? {
-            let condition = self.by_endpoint.get(&row.id).copied().unwrap_or_default();
+        for (mut row, condition) in self.by_endpoint.into_values() {
             let since = condition.failing_since(row.failing_since, now);
             if since != row.failing_since {
                 receivers::note_failing(transaction, row.id, since)?;
@@ -66,7 +87,7 @@ impl Conditions {
             }
             let Some(reason) = condition.reason_to_disable(since, core, now) else { continue };
             if row.disabled_at.is_none() && row.deleted_at.is_none() {
-                disable(core, transaction, &mut ledger, &mut row, reason, now)?;
+                disable(core, transaction, &mut ledger, &mut row, reason, now, lanes)?;
             }
         }
         ledger.write(transaction, core)

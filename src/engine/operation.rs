@@ -295,6 +295,8 @@ pub struct Record {
     pub delivery: Key,
     /// To whom.
     pub receiver: Key,
+    /// Of the receiver's row when the delivery was claimed.
+    pub receiver_version: i64,
     /// About what.
     pub subject: Key,
     /// Lease.

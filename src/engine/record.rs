@@ -200,7 +200,6 @@ fn dropped(row: &OwedRow, fate: Fate, now: Timestamp) -> Ended {
 }
 
 /// What the records of a batch leave behind.
-#[derive(Default)]
 struct Changes {
     live: Vec<LiveChange>,
     ended: Vec<Ended>,
@@ -221,23 +220,37 @@ pub(super) fn record(
     let keys: Vec<Key> = records.iter().map(|(_, record)| record.delivery).collect();
     let held: HashMap<Key, LiveRow> =
         deliveries::hold(transaction, &keys)?.into_iter().map(|row| (row.id, row)).collect();
-    let mut changes = Changes::default();
+    let lease = |record: &Record| {
+        let row = held.get(&record.delivery);
+        row.filter(|row| row.phase == phase::LEASED && row.token == record.token)
+    };
+    let telling =
+        records.iter().map(|(_, record)| *record).filter(|record| lease(record).is_some());
+    let mut changes = Changes {
+        live: Vec::new(),
+        ended: Vec::new(),
+        closed: Vec::new(),
+        conditions: Conditions::hold(transaction, telling)?,
+    };
+    let mut answers = Vec::with_capacity(records.len());
     for (place, record) in records {
-        let lease = held
-            .get(&record.delivery)
-            .filter(|row| row.phase == phase::LEASED && row.token == record.token);
-        let Some(row) = lease else {
-            answer(*place, Outcome::Record(Recorded::default()));
-            continue;
-        };
-        let mut lanes = Vec::new();
-        note(transaction, record, row, now, &mut changes, &mut lanes)?;
-        answer(*place, Outcome::Record(Recorded { held: true, lanes }));
+        let mut recorded = Recorded::default();
+        if let Some(row) = lease(record) {
+            recorded.held = true;
+            note(transaction, record, row, now, &mut changes, &mut recorded.lanes)?;
+        }
+        answers.push((*place, recorded));
     }
     deliveries::close_attempts(transaction, &changes.closed)?;
     deliveries::update_live(transaction, &changes.live)?;
     deliveries::end(transaction, &changes.ended)?;
-    changes.conditions.write(core, transaction, now)
+    let mut told = Vec::new();
+    changes.conditions.write(core, transaction, now, &mut told)?;
+    for (place, mut recorded) in answers {
+        recorded.lanes.append(&mut told);
+        answer(place, Outcome::Record(recorded));
+    }
+    Ok(())
 }
 
 /// What one record leaves behind.
@@ -258,6 +271,12 @@ fn note(
         }
         Next::Retry { due_at, failure } => {
             changes.live.push(changed(row, phase::WAITING, *due_at, failure));
+        }
+        Next::Hold { failure } if changes.conditions.may_try_again(record) => {
+            // It was said of what the endpoint no longer is, so the try does not count.
+            let again = changed(row, phase::WAITING, now, failure);
+            changes.live.push(LiveChange { tries: (row.tries - 1).max(0), ..again });
+            ring.push(row.lane);
         }
         Next::Hold { failure } => changes.live.push(changed(row, phase::HELD, now, failure)),
         Next::End { status, reason } => {

@@ -30,7 +30,8 @@ pub enum Backlog {
     Discard,
 }
 
-/// Disables an endpoint that is held and enabled, with its event.
+/// Disables an endpoint that is held and enabled, with its event. Lanes on which others are told of
+/// it are pushed to `lanes`.
 pub(in crate::engine) fn disable(
     core: &Core,
     transaction: &mut Transaction<'_>,
@@ -38,13 +39,13 @@ pub(in crate::engine) fn disable(
     row: &mut ReceiverRow,
     reason: &str,
     now: Timestamp,
+    lanes: &mut Vec<i64>,
 ) -> StoreResult<()> {
     row.disabled_at = Some(now.0);
     row.disabled_reason = Some(reason.to_owned());
     row.settling = 1;
     let data = json!({ "reason": reason, "failingSince": row.failing_since.map(Timestamp) });
-    let mut lanes = Vec::new();
-    tell(core, transaction, ledger, row, EventType::EndpointDisabled, &data, now, &mut lanes)
+    tell(core, transaction, ledger, row, EventType::EndpointDisabled, &data, now, lanes)
 }
 
 /// The same in a transaction of its own.
@@ -54,9 +55,10 @@ pub(super) fn switch_off(
     row: &mut ReceiverRow,
     reason: &str,
     now: Timestamp,
+    lanes: &mut Vec<i64>,
 ) -> StoreResult<()> {
     let mut ledger = Ledger::default();
-    disable(core, transaction, &mut ledger, row, reason, now)?;
+    disable(core, transaction, &mut ledger, row, reason, now, lanes)?;
     ledger.write(transaction, core)
 }
 
@@ -125,15 +127,17 @@ impl Engine {
     pub async fn disable_endpoint(&self, caller: &Caller, id: Uuid) -> EngineResult<EndpointView> {
         let application = caller.application;
         let known = self.endpoint_row(caller, id).await?;
-        let row = self
+        let (row, lanes) = self
             .custom(subjects(application, known.id), move |transaction, core, now| {
                 let mut row = own(transaction, application, id)?;
+                let mut lanes = Vec::new();
                 if row.disabled_at.is_none() {
-                    switch_off(core, transaction, &mut row, BY_REQUEST, now)?;
+                    switch_off(core, transaction, &mut row, BY_REQUEST, now, &mut lanes)?;
                 }
-                Ok(row)
+                Ok((row, lanes))
             })
             .await?;
+        self.bells.ring_lanes(&lanes);
         self.settle_backlog(row.id).await?;
         self.endpoint_view(row).await
     }
@@ -160,8 +164,8 @@ impl Engine {
                 Ok((row, lanes))
             })
             .await?;
-        self.settle_backlog(row.id).await?;
         self.bells.ring_lanes(&lanes);
+        self.settle_backlog(row.id).await?;
         self.endpoint_view(row).await
     }
 }

@@ -111,6 +111,7 @@ fn record(owed: &OwedDelivery, node: &Node) -> Record {
     Record {
         delivery,
         receiver: owed.receiver.key,
+        receiver_version: owed.receiver.version,
         subject,
         token,
         closed,

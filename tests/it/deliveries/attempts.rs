@@ -62,6 +62,7 @@ fn received(owed: &OwedDelivery, now: i64) -> Record {
     Record {
         delivery,
         receiver: owed.receiver.key,
+        receiver_version: owed.receiver.version,
         subject,
         token,
         closed,

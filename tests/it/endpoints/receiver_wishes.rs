@@ -1,7 +1,10 @@
 //! What a receiver asks for by its answer: no more of this delivery, or no more at all.
 
-use super::{World, events, outcomes};
+use ringback::engine::{Backlog, EndpointPatch};
+
+use super::{Gate, World, address, events, outcomes};
 use crate::support::database::{Database, on_both};
+use crate::support::node::bounded;
 use crate::support::receiver::Reply;
 
 const WISH: &str = "Webhook-Delivery";
@@ -86,4 +89,64 @@ async fn one_that_wants_neither_this_nor_any_gets_neither(database: Database) {
     world.node.send().await;
     assert_eq!(world.statuses(&endpoint).await, ["exhausted", "held"]);
     assert!(!world.view(&endpoint).await.enabled);
+}
+
+on_both!(async what_the_old_address_says_late_is_not_said_of_the_new_one);
+async fn what_the_old_address_says_late_is_not_said_of_the_new_one(database: Database) {
+    let world = World::start(&database).await;
+    let manager = world.second_node(&database).await;
+    for (number, reply) in
+        [Reply::status(410), Reply::status(503).header(WISH, "disable")].into_iter().enumerate()
+    {
+        let (old, new) = (format!("/old-{number}"), format!("/new-{number}"));
+        let endpoint = world.endpoint_with(&old, |settings| settings.schedule = Some(vec![])).await;
+        world.event().await;
+        let gate = Gate::on(&world.receiver, &old, reply);
+        world.node.dispatcher.look().await.unwrap();
+        world.node.dispatcher.step().await.unwrap();
+        gate.wait_for_arrival();
+        let patch = EndpointPatch {
+            address: Some(address(&world.receiver.url(&new))),
+            enabled: Some(true),
+            ..EndpointPatch::default()
+        };
+        manager.engine.change_endpoint(&world.caller, endpoint.id, patch).await.unwrap();
+        gate.open();
+        bounded("the late answer", || world.node.dispatcher.in_flight() == 0).await;
+        let shown = world.view(&endpoint).await;
+        assert_eq!((shown.enabled, shown.failing_since), (true, None));
+        let waiting = world.deliveries(&endpoint).await.remove(0);
+        assert_eq!(
+            (waiting.status, waiting.next_attempt_at),
+            ("pending", Some(world.node.engine.now()))
+        );
+
+        world.node.send().await;
+        assert_eq!((world.came(&old), world.came(&new)), (1, 1));
+        let delivery = world.deliveries(&endpoint).await.remove(0);
+        assert_eq!((delivery.status, delivery.attempts), ("delivered", 2));
+        world.node.engine.delete_endpoint(&world.caller, endpoint.id).await.unwrap();
+    }
+}
+
+on_both!(async one_that_was_disabled_meanwhile_keeps_what_it_did_not_take);
+async fn one_that_was_disabled_meanwhile_keeps_what_it_did_not_take(database: Database) {
+    let world = World::start(&database).await;
+    let endpoint = world.endpoint("/hook").await;
+    world.event().await;
+    let gate = Gate::on(&world.receiver, "/hook", Reply::status(410));
+    world.node.dispatcher.look().await.unwrap();
+    world.node.dispatcher.step().await.unwrap();
+    gate.wait_for_arrival();
+    world.node.engine.disable_endpoint(&world.caller, endpoint.id).await.unwrap();
+    gate.open();
+    bounded("the late answer", || world.node.dispatcher.in_flight() == 0).await;
+    let reason = world.view(&endpoint).await.disabled_reason;
+    assert_eq!(reason.as_deref(), Some("by_request"));
+    assert_eq!(world.statuses(&endpoint).await, ["held"]);
+    world.receiver.on("/hook", [Reply::ok()]);
+    let resume = Backlog::Resume;
+    world.node.engine.enable_endpoint(&world.caller, endpoint.id, resume).await.unwrap();
+    world.node.send().await;
+    assert_eq!(world.statuses(&endpoint).await, ["delivered"]);
 }

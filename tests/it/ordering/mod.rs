@@ -47,6 +47,7 @@ async fn record(node: &Node, owed: &OwedDelivery, next: Next) -> Recorded {
     let record = Record {
         delivery: owed.key,
         receiver: owed.receiver.key,
+        receiver_version: owed.receiver.version,
         subject: owed.subject,
         token: owed.token,
         closed,
