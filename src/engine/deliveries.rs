@@ -327,6 +327,12 @@ impl Engine {
         let lanes = self
             .custom(vec![subject("delivery", key)], move |transaction, _, now| {
                 let row = deliveries::hold(transaction, &[key])?.into_iter().next();
+                if row.is_none() && transaction.is_repeated() {
+                    let ended = deliveries::find(transaction, id)?;
+                    if ended.is_some_and(|ended| ended.reason.as_deref() == Some(SKIPPED)) {
+                        return Ok(Vec::new());
+                    }
+                }
                 let row = row
                     .filter(|row| row.phase == phase::BLOCKING)
                     .ok_or(EngineError::NotBlocking(id))?;
@@ -395,6 +401,8 @@ impl Engine {
                         deliveries::unblock(transaction, row.id, row.receiver_id)?;
                         again.push(from_the_start(row, now));
                     }
+                    // An earlier run of this request, whose commit got no answer.
+                    Some(row) if transaction.is_repeated() && is_owed_again(row) => {}
                     Some(_) => continue,
                 }
                 owed += 1;
@@ -425,6 +433,12 @@ fn from_the_start(row: &LiveRow, now: Timestamp) -> LiveChange {
         tries: 0,
         previous_failure: None,
     }
+}
+
+/// Whether somebody has asked for it, as far as the row tells.
+fn is_owed_again(row: &LiveRow) -> bool {
+    let from_the_start = row.phase == phase::WAITING && row.tries == 0;
+    row.manner == manner::REDELIVERY || (row.track.is_some() && from_the_start)
 }
 
 enum Again {

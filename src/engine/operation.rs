@@ -324,7 +324,8 @@ pub struct Recorded {
     pub lanes: Vec<i64>,
 }
 
-/// Runs inside the writer; must refuse before it writes, since refusals are not undone.
+/// Runs inside the writer; must refuse before it writes, since refusals are not undone, and must not
+/// refuse what it finds done by itself in a transaction that `is_repeated`.
 pub type CustomRun = Box<
     dyn Fn(&mut Transaction<'_>, &Core, Timestamp) -> EngineResult<Box<dyn Any + Send>>
         + Send

@@ -50,6 +50,7 @@ const KEY_BLOCK: i64 = 4_096;
 pub struct Transaction<'a> {
     connection: &'a mut Connection,
     keys: &'a mut KeyBlock,
+    run: Run,
 }
 
 /// Row keys that belong to one writer. A block that was reserved in a transaction is only as
@@ -70,6 +71,11 @@ impl Transaction<'_> {
         }
         self.keys.next += 1;
         Ok(self.keys.next - 1)
+    }
+
+    /// Whether its operations may have been run before: what they find done may be their own doing.
+    pub fn is_repeated(&self) -> bool {
+        self.run == Run::Repeated
     }
 }
 
@@ -270,7 +276,7 @@ impl<O: Operation> Worker<O> {
         let Worker { connection: Some(connection), keys, executor, .. } = self else {
             return Err(before(StoreError::Closed));
         };
-        let mut transaction = Transaction { connection, keys };
+        let mut transaction = Transaction { connection, keys, run };
         // A defect in one operation must not take the writer, and with it the server, along.
         let run = AssertUnwindSafe(|| executor(&mut transaction, operations, run));
         let outcomes = std::panic::catch_unwind(run)

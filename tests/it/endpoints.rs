@@ -17,6 +17,7 @@ mod receiver_wishes;
 mod retry_after;
 mod settling;
 mod signatures;
+mod unanswered;
 
 use std::sync::mpsc;
 use std::time::Duration;

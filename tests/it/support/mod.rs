@@ -11,6 +11,7 @@ pub mod chance;
 pub mod cluster;
 pub mod database;
 pub mod endpoints;
+pub mod forgetful;
 pub mod http;
 pub mod loops;
 pub mod machine;
