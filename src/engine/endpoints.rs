@@ -169,6 +169,8 @@ impl Engine {
                 {
                     return Ok(row);
                 }
+                // Two that count beside each other would both find room for the last one.
+                receivers::hold_application(transaction, application)?;
                 let held = receivers::count(transaction, application)?;
                 if held >= MOST_ENDPOINTS {
                     return Err(EngineError::TooManyEndpoints(MOST_ENDPOINTS));

@@ -81,6 +81,7 @@ impl Engine {
             drafts: vec![draft],
             group,
             idempotency,
+            breadth: self.core.receivers.breadth(caller.application),
             now,
             request_id: request_id.to_owned(),
         };
@@ -125,6 +126,7 @@ impl Engine {
             drafts,
             group: GroupChoice::Sealed { id: group_id, receiver },
             idempotency,
+            breadth: self.core.receivers.breadth(caller.application),
             now,
             request_id: request_id.to_owned(),
         };
@@ -361,6 +363,7 @@ impl Engine {
             drafts: vec![draft],
             group: GroupChoice::Alone,
             idempotency,
+            breadth: self.core.receivers.breadth(caller.application),
             now,
             request_id: request_id.to_owned(),
         };

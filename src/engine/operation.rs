@@ -102,6 +102,8 @@ pub struct Submit {
     pub group: GroupChoice,
     /// The caller's key.
     pub idempotency: Option<Idempotency>,
+    /// Endpoints that each job is announced to at most, as far as this node remembers.
+    pub breadth: usize,
     /// When the request came.
     pub now: Timestamp,
     /// Ties log lines together.
@@ -382,7 +384,7 @@ impl StoreOperation for Operation {
 
     fn weight(&self) -> usize {
         match self {
-            Operation::Submit(submit) => submit.drafts.len().max(1),
+            Operation::Submit(submit) => submit.drafts.len().max(1) * (1 + submit.breadth),
             Operation::Claim(claim) => claim.limit.max(1),
             Operation::Apply(apply) => 1 + apply.outputs.len(),
             Operation::ClaimDeliveries(claim) => claim.lanes.iter().map(|wish| wish.room).sum(),

@@ -366,6 +366,12 @@ impl ReceiverCache {
         maps.endpoints.get(&application).filter(|(known, _)| *known == version).cloned()
     }
 
+    /// How many endpoints an application had when it was last asked for.
+    pub(super) fn breadth(&self, application: Key) -> usize {
+        let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
+        maps.endpoints.get(&application).map_or(0, |(_, endpoints)| endpoints.len())
+    }
+
     pub(super) fn keep_endpoints(&self, application: Key, known: Known) {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
         if maps.endpoints.len() >= CACHED_RECEIVERS {

@@ -1,11 +1,15 @@
 //! Jobs come in: idempotency record, rows, event 1 and what it owes, in one transaction.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::core::Core;
 use super::error::{EngineError, EngineResult};
 use super::ledger::{Ledger, Occurrence};
 use super::operation::{Draft, GroupChoice, Idempotency, Outcome, Submit, Submitted};
+use super::receivers::Receiver;
 use super::stored::{StoredJob, read_id};
 use super::view;
 use crate::ids::{Key, SubjectKind, Timestamp};
@@ -20,6 +24,10 @@ use crate::store::{
 
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+
+/// Deliveries that one submission may owe for its jobs alone, unless it is a single job. All of it is
+/// one transaction, and on SQLite everybody else waits for that.
+const MOST_OWED: usize = 20_000;
 
 /// Rows of all submissions of a batch.
 #[derive(Default)]
@@ -40,7 +48,7 @@ pub(super) fn submit(
     let mut rows = Rows::default();
     let mut ledger = Ledger::default();
     for (place, submit) in submits {
-        let outcome = match admit(transaction, submit, run) {
+        let outcome = match admit(core, transaction, submit, run) {
             Ok(Admission::Replay(replay)) => Ok(replay),
             Ok(Admission::Group(group)) => {
                 gather(core, transaction, submit, group, &mut rows, &mut ledger).map(Ok)?
@@ -64,7 +72,12 @@ enum Admission {
 }
 
 /// Everything that may refuse, before anything of the jobs is written.
-fn admit(transaction: &mut Transaction<'_>, submit: &Submit, run: Run) -> EngineResult<Admission> {
+fn admit(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    submit: &Submit,
+    run: Run,
+) -> EngineResult<Admission> {
     let done = Admission::Replay(Submitted::New { queues: Vec::new(), lanes: Vec::new() });
     if run == Run::Repeated
         && let Some(draft) = submit.drafts.first()
@@ -72,11 +85,16 @@ fn admit(transaction: &mut Transaction<'_>, submit: &Submit, run: Run) -> Engine
     {
         return Ok(done);
     }
-    // An accepted request is answered as it was, also when its group has been sealed since.
-    if matches!(submit.group, GroupChoice::Join(_))
+    let too_much = owes_too_much(core, transaction, submit)?;
+    // An accepted request is answered as it was, also when its group has been sealed or endpoints
+    // have been added since.
+    if (matches!(submit.group, GroupChoice::Join(_)) || too_much.is_some())
         && let Some(replay) = known_key(transaction, submit)?
     {
         return Ok(Admission::Replay(replay));
+    }
+    if let Some(text) = too_much {
+        return Err(EngineError::Invalid(text));
     }
     // Groups that the application may not join are refused before the key is taken: errors are
     // not remembered.
@@ -106,6 +124,39 @@ fn admit(transaction: &mut Transaction<'_>, submit: &Submit, run: Run) -> Engine
         _ => None,
     };
     Ok(Admission::Group(group))
+}
+
+/// Why a batch has too many jobs for the endpoints that there are, if so.
+fn owes_too_much(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    submit: &Submit,
+) -> StoreResult<Option<String>> {
+    let jobs = submit.drafts.len();
+    if jobs < 2 {
+        return Ok(None);
+    }
+    let endpoints = core.endpoints(transaction, submit.application)?;
+    if endpoints.len().saturating_mul(jobs) <= MOST_OWED {
+        return Ok(None);
+    }
+    let mut by_type: HashMap<&str, usize> = HashMap::new();
+    let mut owed: usize = 0;
+    for draft in &submit.drafts {
+        let job_type = draft.submission.job_type.as_str();
+        let wanting = by_type.entry(job_type).or_insert_with(|| {
+            let wants = |one: &&Arc<Receiver>| one.wants(EventType::JobCreated, Some(job_type));
+            endpoints.iter().filter(wants).count()
+        });
+        owed += *wanting;
+    }
+    let most = by_type.values().copied().max().unwrap_or_default();
+    Ok((owed > MOST_OWED).then(|| {
+        format!(
+            "{jobs} jobs for {most} endpoints that want their job.created are {owed} deliveries at \
+             once; allowed: {MOST_OWED}: send smaller batches"
+        )
+    }))
 }
 
 fn new_group(

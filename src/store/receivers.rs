@@ -218,6 +218,14 @@ pub fn stamp_application(
     Ok(())
 }
 
+/// Holds an application for this transaction. Written and not selected for update, since that would
+/// hold up whoever appends something of the application.
+pub fn hold_application(connection: &mut Connection, application: Key) -> StoreResult<()> {
+    let sql = "UPDATE applications SET version = version WHERE id = ?";
+    connection.execute(Statement::new(sql).bind(application))?;
+    Ok(())
+}
+
 /// All endpoints of an application, disabled ones as well.
 pub fn endpoints(connection: &mut Connection, application: Key) -> StoreResult<Vec<ReceiverRow>> {
     const SQL: &str = concat!(

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod backlog;
+mod bounds;
 mod breaker;
 mod changes;
 mod deletion;
