@@ -107,7 +107,8 @@ fn draw_key(engine: &Engine) -> EngineResult<String> {
     Ok(format!("rbk_{}", hex::encode(bytes)))
 }
 
-fn draw_secret(engine: &Engine) -> EngineResult<SigningSecret> {
+/// A fresh signing secret.
+pub(super) fn draw_secret(engine: &Engine) -> EngineResult<SigningSecret> {
     let bytes = engine.core.sealer.random_bytes::<32>().map_err(sealing)?;
     SigningSecret::from_key(&bytes)
         .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))

@@ -30,6 +30,20 @@ pub struct RateLimit {
     pub burst: u32,
 }
 
+impl RateLimit {
+    /// A rate whose burst is, if nobody says otherwise, what comes in a second.
+    pub fn new(per_second: f64, burst: Option<u32>) -> RateLimit {
+        // Rates are bounded far below what fits.
+        RateLimit { per_second, burst: burst.unwrap_or(per_second.ceil().max(1.0) as u32) }
+    }
+
+    /// That of a row, if it has one.
+    pub(super) fn of(row: &ReceiverRow) -> Option<RateLimit> {
+        let burst = row.rate_burst.and_then(|burst| u32::try_from(burst).ok()).unwrap_or(1);
+        row.rate_per_second.map(|per_second| RateLimit { per_second, burst })
+    }
+}
+
 /// What comes after what in the deliveries of an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -253,10 +267,6 @@ impl Receiver {
             Some(text) => Some(waits(&read_json::<Vec<u64>>("a schedule", text)?)),
             None => None,
         };
-        let rate_limit = row.rate_per_second.map(|per_second| RateLimit {
-            per_second,
-            burst: row.rate_burst.and_then(|burst| u32::try_from(burst).ok()).unwrap_or(1),
-        });
         Ok(Receiver {
             key: row.id,
             id: read_id(&row.public_id)?,
@@ -277,7 +287,7 @@ impl Receiver {
             is_deleted: row.deleted_at.is_some(),
             discard_before: Timestamp(row.discard_before),
             lane: row.lane,
-            rate_limit,
+            rate_limit: RateLimit::of(&row),
             max_in_flight: row.max_in_flight,
             created_at: Timestamp(row.created_at),
             last_used_at: Timestamp(row.last_used_at),

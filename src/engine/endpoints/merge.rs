@@ -23,14 +23,6 @@ pub struct RateChange {
     pub burst: Option<Option<u32>>,
 }
 
-impl RateLimit {
-    /// A rate whose burst is, if nobody says otherwise, what comes in a second.
-    pub fn new(per_second: f64, burst: Option<u32>) -> RateLimit {
-        // Rates are bounded far below what fits.
-        RateLimit { per_second, burst: burst.unwrap_or(per_second.ceil().max(1.0) as u32) }
-    }
-}
-
 /// The headers after a change; names know no case.
 pub(super) fn headers(
     mut known: Vec<(String, String)>,

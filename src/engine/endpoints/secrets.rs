@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{corrupt, own, subjects};
 use crate::engine::Engine;
-use crate::engine::applications::{Caller, PLACE as SECRET_PLACE, is_active};
+use crate::engine::applications::{Caller, PLACE as SECRET_PLACE, draw_secret, is_active};
 use crate::engine::core::Core;
 use crate::engine::error::{EngineError, EngineResult};
 use crate::engine::stored::read_id;
@@ -236,16 +236,15 @@ fn place_of(kind: SecretKind) -> &'static str {
 impl Engine {
     /// Draws a key that such a signature needs.
     pub(super) fn draw_secret_for(&self, signature: Signature) -> EngineResult<NewSecret> {
-        let bytes = self.core.sealer.random_bytes::<32>();
-        let bytes = bytes.map_err(|error| corrupt(error.to_string()))?;
         let kind = SecretKind::of(signature);
         let (shown, text) = match kind {
             SecretKind::Hmac => {
-                let secret = SigningSecret::from_key(&bytes);
-                let secret = secret.map_err(|error| corrupt(error.to_string()))?;
+                let secret = draw_secret(self)?;
                 (secret.text().to_owned(), secret.text().to_owned())
             }
             SecretKind::Ed25519 => {
+                let bytes = self.core.sealer.random_bytes::<32>();
+                let bytes = bytes.map_err(|error| corrupt(error.to_string()))?;
                 let pair = Ed25519Key::from_seed(&bytes);
                 let pair = pair.map_err(|error| corrupt(error.to_string()))?;
                 (pair.public_text().to_owned(), pair.text().to_owned())

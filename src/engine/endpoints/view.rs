@@ -108,10 +108,7 @@ pub(super) fn endpoint(row: &ReceiverRow, blocked_by: Option<Uuid>) -> StoreResu
         events: list("event patterns", &row.events)?,
         types: list("job types", &row.types)?,
         headers: shown.headers,
-        rate_limit: row.rate_per_second.map(|per_second| RateLimit {
-            per_second,
-            burst: row.rate_burst.and_then(|burst| u32::try_from(burst).ok()).unwrap_or(1),
-        }),
+        rate_limit: RateLimit::of(row),
         max_in_flight: row.max_in_flight,
         ordering: Ordering::parse(&row.ordering).unwrap_or_default(),
         signature: row.signature.clone(),
