@@ -385,17 +385,23 @@ impl Engine {
     }
 
     async fn owe_again(&self, keys: Vec<Key>) -> EngineResult<(Again, Vec<i64>)> {
-        let subjects = keys.iter().map(|key| subject("delivery", key)).collect();
+        let mut subjects: Vec<u64> = keys.iter().map(|key| subject("delivery", key)).collect();
+        // Like a page of a replay it holds many rows: two such in one transaction could each hold
+        // what another transaction's two want.
+        subjects.push(subject("owed again", 0));
         self.custom(subjects, move |transaction, _, now| {
-            let routes = deliveries::hold_lasting(transaction, &keys)?;
+            // First what is live, and then its lasting row, as whoever records a try holds them.
             let live: HashMap<Key, LiveRow> = deliveries::hold(transaction, &keys)?
                 .into_iter()
                 .map(|row| (row.id, row))
                 .collect();
+            let routes = deliveries::hold_lasting(transaction, &keys)?;
             let (mut lanes, mut again) = (Vec::new(), Vec::new());
             let mut owed = 0;
             for route in &routes {
                 match live.get(&route.id) {
+                    // Somebody has owed it again since.
+                    None if route.status == status::LIVE => continue,
                     None => deliveries::revive(transaction, route, manner::REDELIVERY, now.0)?,
                     Some(row) if row.phase == phase::BLOCKING => {
                         deliveries::unblock(transaction, row.id, row.receiver_id)?;

@@ -98,7 +98,7 @@ impl ReplayProgress {
 pub enum ReplayStep {
     /// There is more to owe.
     More,
-    /// The window is full.
+    /// The window is full, or another replay to the endpoint is at it.
     Wait,
     /// All is owed.
     Done,
@@ -187,7 +187,7 @@ impl Engine {
         let request_id = job.submission.request_id.clone();
         let retry_of = job.submission.retry_of;
         let (step, progress, lane) = self
-            .custom(vec![subject("replay", key)], move |transaction, core, now| {
+            .custom(vec![subject("owed again", 0)], move |transaction, core, now| {
                 let run =
                     Run { core, job: key, retry_of, application, request_id: &request_id, now };
                 Ok(run.page(transaction, &order)?)
@@ -224,6 +224,9 @@ impl Run<'_> {
             return Ok((ReplayStep::Disabled, progress, None));
         }
         let endpoint = Receiver::open(row, &self.core.sealer, &self.core.formats)?;
+        if !deliveries::hold_replays(transaction, endpoint.key)? {
+            return Ok((ReplayStep::Wait, progress, None));
+        }
         let room = WINDOW - deliveries::replayed(transaction, endpoint.key, WINDOW)?;
         if room <= 0 {
             return Ok((ReplayStep::Wait, progress, None));
@@ -231,21 +234,18 @@ impl Run<'_> {
         let room = usize::try_from(room).unwrap_or(1);
         let page = page(transaction, &endpoint, order, progress.position, progress.end, room)?;
         progress.position = page.next;
+        let (mut ended, mut new) = (Vec::new(), Vec::new());
         // What it tells of itself is new, whatever the clock says.
         for (spot, event) in page.wanted.into_iter().filter(|(spot, _)| spot.subject != self.job) {
-            let known = known(transaction, &endpoint, &spot)?;
-            if is_owed_again(known.as_ref(), order) {
-                match known {
-                    Some(route) => {
-                        deliveries::revive(transaction, &route, manner::REPLAY, self.now.0)?;
-                    }
-                    None => self.owe(transaction, &endpoint, &event)?,
-                }
-                progress.owed += 1;
-            } else {
-                progress.skipped += 1;
+            match known(transaction, &endpoint, &spot)? {
+                route if !is_owed_again(route.as_ref(), order) => progress.skipped += 1,
+                Some(route) => ended.push(route.id),
+                None => new.push(event),
             }
         }
+        let revived = self.revive(transaction, &ended, order)?;
+        progress.owed += revived + self.owe(transaction, &endpoint, &new)?;
+        progress.skipped += count(ended.len()) - revived;
         self.save(transaction, &progress)?;
         let step =
             if progress.position >= progress.end { ReplayStep::Done } else { ReplayStep::More };
@@ -297,36 +297,74 @@ impl Run<'_> {
         checkpoints::put(transaction, self.job, &text)
     }
 
-    /// Owes an event that the endpoint was never owed: it may be younger than the event.
+    /// Owes ended deliveries again, but for those that somebody else has owed again meanwhile; how
+    /// many.
+    fn revive(
+        &self,
+        transaction: &mut Transaction<'_>,
+        ended: &[Key],
+        order: &ReplayOrder,
+    ) -> StoreResult<i64> {
+        let mut revived = 0;
+        for route in deliveries::hold_lasting(transaction, ended)? {
+            if is_owed_again(Some(&route), order) {
+                deliveries::revive(transaction, &route, manner::REPLAY, self.now.0)?;
+                revived += 1;
+            }
+        }
+        Ok(revived)
+    }
+
+    /// Owes events that the endpoint was never owed: it may be younger than they are. How many;
+    /// what has been purged is not among them.
     fn owe(
         &self,
         transaction: &mut Transaction<'_>,
         endpoint: &Receiver,
-        event: &FeedRow,
-    ) -> StoreResult<()> {
-        let format = &endpoint.format;
-        if !events::has_body(transaction, event.subject_id, event.sequence, format.name())? {
-            let Some(data) = as_of(self.core, transaction, event)? else { return Ok(()) };
-            let timestamp = Timestamp(event.at).to_string();
-            let view = EventView {
-                id: read_id(&event.public_id)?,
-                event_type: &event.event_type,
-                timestamp: &timestamp,
-                sequence: event.sequence,
-                subject_type: &event.subject_kind,
-                subject_id: subject_id(event)?,
-                data: &data,
-            };
-            let body = NewBody {
-                subject_id: event.subject_id,
-                sequence: event.sequence,
-                format: format.name(),
-                body: format.body(&view, &self.core.public_url),
-            };
-            events::insert_bodies(transaction, &[body])?;
+        new: &[FeedRow],
+    ) -> StoreResult<i64> {
+        let format = endpoint.format.name();
+        let (mut bodies, mut owed) = (Vec::new(), Vec::with_capacity(new.len()));
+        for event in new {
+            if !events::has_body(transaction, event.subject_id, event.sequence, format)? {
+                let Some(body) = self.render(transaction, endpoint, event)? else { continue };
+                bodies.push(body);
+            }
+            owed.push(self.delivery(transaction.key()?, endpoint, event)?);
         }
-        let delivery = NewDelivery {
-            id: transaction.key()?,
+        events::add_bodies(transaction, &bodies)?;
+        deliveries::insert(transaction, &owed)?;
+        Ok(count(owed.len()))
+    }
+
+    fn render(
+        &self,
+        connection: &mut Connection,
+        endpoint: &Receiver,
+        event: &FeedRow,
+    ) -> StoreResult<Option<NewBody>> {
+        let Some(data) = as_of(self.core, connection, event)? else { return Ok(None) };
+        let timestamp = Timestamp(event.at).to_string();
+        let view = EventView {
+            id: read_id(&event.public_id)?,
+            event_type: &event.event_type,
+            timestamp: &timestamp,
+            sequence: event.sequence,
+            subject_type: &event.subject_kind,
+            subject_id: subject_id(event)?,
+            data: &data,
+        };
+        Ok(Some(NewBody {
+            subject_id: event.subject_id,
+            sequence: event.sequence,
+            format: endpoint.format.name(),
+            body: endpoint.format.body(&view, &self.core.public_url),
+        }))
+    }
+
+    fn delivery(&self, key: Key, endpoint: &Receiver, event: &FeedRow) -> StoreResult<NewDelivery> {
+        Ok(NewDelivery {
+            id: key,
             public_id: new_id(),
             application_id: self.application,
             receiver_id: endpoint.key,
@@ -342,9 +380,12 @@ impl Run<'_> {
             request_id: self.request_id.to_owned(),
             created_at: self.now.0,
             due_at: self.now.0,
-        };
-        deliveries::insert(transaction, &[delivery])
+        })
     }
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
 }
 
 /// Events of one page that a replay wants.
@@ -437,17 +478,15 @@ fn as_of(
     let key = event.subject_id;
     Ok(match event.subject_kind.as_str() {
         "job" => {
-            let mut rows = jobs::load_final(connection, &[key])?;
-            if rows.is_empty() {
-                rows = jobs::load_live(connection, &[key])?;
-            }
-            let Some(row) = rows.into_iter().next() else { return Ok(None) };
+            let row = jobs::read(connection, &[key])?.into_iter().next();
+            let Some(row) = row else { return Ok(None) };
             let mut job = StoredJob::read(row)?;
-            let state = state_at(connection, &job, event.sequence)?;
-            job.state = state.ok_or_else(|| StoreError::Corrupt("no first event".to_owned()))?;
+            // Nobody holds the job, so its events may go between two looks.
+            let Some(state) = state_at(connection, &job, event.sequence)? else { return Ok(None) };
+            job.state = state;
             Some(view::job(&job))
         }
-        "group" => match groups::load(connection, &[key])?.first() {
+        "group" => match groups::read(connection, &[key])?.first() {
             Some(row) => {
                 let receivers = core.receivers(connection, row.receiver_id)?;
                 let receiver = row.receiver_id.and_then(|key| receivers.get(&key));

@@ -1,7 +1,8 @@
 //! `urn:job:webhook.replay`: owes events of the past to an endpoint once more.
 //!
 //! The engine owes a page and writes down how far it came in one transaction; this only drives it,
-//! waits while the endpoint's window is full, and looks at the wish to stop between pages.
+//! waits while the endpoint's window is full or the database is not there, and looks at the wish to
+//! stop between pages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +13,18 @@ use serde_json::{Value, json};
 use super::work::{self, unless_stopped};
 use super::{Context, Ending, Handler, Product};
 use crate::engine::{
-    Checked, EngineResult, JobType, MadeBy, REPLAY_TYPE, ReplayOrder, ReplayProgress, ReplayStep,
-    SourceName,
+    Checked, EngineError, EngineResult, JobType, MadeBy, REPLAY_TYPE, ReplayOrder, ReplayProgress,
+    ReplayStep, SourceName,
 };
 use crate::lifecycle::{MAX_PATTERNS, is_pattern, known_patterns};
 
 /// See the module.
 pub struct ReplayWebhooks;
 
-/// How long to wait for room in the window.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait for room in the window, at first …
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// … and when there has been none for a while.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 fn read(specification: &Value) -> Result<ReplayOrder, String> {
     let order: ReplayOrder = serde_json::from_value(specification.clone()).map_err(|error| {
@@ -92,19 +95,28 @@ impl Handler for ReplayWebhooks {
 async fn replay(context: &Context) -> Result<Product, Ending> {
     let order = read(&work::specification(context))
         .map_err(|why| Ending::permanent("specification_invalid", why))?;
+    let mut pause = SHORTEST_PAUSE;
     loop {
         if context.stop.requested() {
             return Err(Ending::Stopped);
         }
-        let (step, progress) = page(context, &order).await.map_err(|error| {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "a page of a replay failed");
-            Ending::transient("storage_failed", "the database failed")
-        })?;
+        let (step, progress) = match page(context, &order).await {
+            Ok(done) => done,
+            // The place it has come to is stored, so no try need be lost.
+            Err(error) if error.is_passing() => {
+                tell(&error);
+                wait(context, &mut pause).await?;
+                continue;
+            }
+            Err(error) => {
+                tell(&error);
+                return Err(Ending::transient("storage_failed", "the database failed"));
+            }
+        };
         context.progress.set(progress.fraction());
         match step {
-            ReplayStep::More => {}
-            ReplayStep::Wait => unless_stopped(&context.stop, tokio::time::sleep(PAUSE)).await?,
+            ReplayStep::More => pause = SHORTEST_PAUSE,
+            ReplayStep::Wait => wait(context, &mut pause).await?,
             ReplayStep::Done => {
                 return Ok(Product::of(work::payload(&json!({
                     "endpointId": order.endpoint_id,
@@ -129,6 +141,18 @@ async fn page(
     order: &ReplayOrder,
 ) -> EngineResult<(ReplayStep, ReplayProgress)> {
     context.services.engine.replay_page(&context.job, order).await
+}
+
+fn tell(error: &EngineError) {
+    let error: &dyn std::error::Error = error;
+    tracing::warn!(error, "a page of a replay failed");
+}
+
+/// Waits, and longer the next time.
+async fn wait(context: &Context, pause: &mut Duration) -> Result<(), Ending> {
+    unless_stopped(&context.stop, tokio::time::sleep(*pause)).await?;
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
+    Ok(())
 }
 
 #[cfg(test)]

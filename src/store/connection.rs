@@ -288,6 +288,15 @@ impl Connection {
         }
     }
 
+    /// Takes a lock by its numbers until the end of the transaction, unless somebody has it; whether
+    /// it did. On SQLite nobody else is inside a transaction that writes.
+    pub fn try_hold(&mut self, class: i64, key: i64) -> StoreResult<bool> {
+        match self {
+            Connection::Sqlite(_) => Ok(true),
+            Connection::Postgres(_) => postgres::try_hold(self, class, key),
+        }
+    }
+
     /// The database's own time in microseconds, by which leases are judged. On SQLite that is this
     /// machine's, asked for by the caller through its clock.
     pub fn database_now(&mut self) -> StoreResult<Option<i64>> {

@@ -157,8 +157,19 @@ const NEW_BODY: &[Column] = &[
     ("body", Kind::Text),
 ];
 
-/// Stores renderings.
+/// Stores renderings of new events.
 pub fn insert_bodies(connection: &mut Connection, bodies: &[NewBody]) -> StoreResult<()> {
+    connection.insert(&rows_of(bodies), OnConflict::Fail)?;
+    Ok(())
+}
+
+/// Stores renderings of events of the past; where another replay was first, its own stays.
+pub fn add_bodies(connection: &mut Connection, bodies: &[NewBody]) -> StoreResult<()> {
+    connection.insert(&rows_of(bodies), OnConflict::Skip)?;
+    Ok(())
+}
+
+fn rows_of(bodies: &[NewBody]) -> Rows {
     let mut rows = Rows::new("bodies", NEW_BODY);
     for body in bodies {
         rows.push([
@@ -168,8 +179,7 @@ pub fn insert_bodies(connection: &mut Connection, bodies: &[NewBody]) -> StoreRe
             body.body.as_str().into(),
         ]);
     }
-    connection.insert(&rows, OnConflict::Fail)?;
-    Ok(())
+    rows
 }
 
 /// Whether an event has been rendered for a format.

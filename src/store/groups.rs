@@ -111,6 +111,12 @@ pub fn load(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<GroupR
     )
 }
 
+/// Groups by key, for reading.
+pub fn read(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<GroupRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM groups WHERE id @key");
+    connection.load_by_keys(&sql, "", keys.iter().map(|key| Cell::from(*key)).collect())
+}
+
 /// One group by its id outside, held for this transaction.
 pub fn hold(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<GroupRow>> {
     let lock = connection.for_update();

@@ -175,6 +175,15 @@ pub fn load_final(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<
     )
 }
 
+/// Jobs by key, live or final, for reading.
+pub fn read(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<JobRow>> {
+    connection.load_by_keys(
+        concat!("SELECT ", any_columns!(), " FROM ", any_tables!(), " WHERE j.id @key"),
+        "",
+        keys.iter().map(|key| Cell::from(*key)).collect(),
+    )
+}
+
 /// One job by its id outside, for reading.
 pub fn find(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<JobRow>> {
     let sql = concat!("SELECT ", any_columns!(), " FROM ", any_tables!(), " WHERE j.public_id = ?");

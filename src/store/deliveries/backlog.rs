@@ -105,6 +105,17 @@ struct CountRow {
     count: i64,
 }
 
+/// The first half of the numbers of locks on replays to an endpoint; the other is the low bits of
+/// its key.
+const REPLAYS: i64 = 0x7265_706c;
+
+/// Keeps other replays to an endpoint out until the end of the transaction, unless one is at it;
+/// whether it did. The endpoint's own row would not do: whoever records a try holds deliveries
+/// first and that row last.
+pub fn hold_replays(connection: &mut Connection, receiver: Key) -> StoreResult<bool> {
+    connection.try_hold(REPLAYS, receiver)
+}
+
 /// How many deliveries of replays to an endpoint nobody has tried yet, counted up to `most`.
 pub fn replayed(connection: &mut Connection, receiver: Key, most: i64) -> StoreResult<i64> {
     let sql = "SELECT COUNT(*) AS count FROM (SELECT 1 AS one FROM live_deliveries \

@@ -2,7 +2,7 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Bool};
 use diesel::{QueryableByName, RunQueryDsl};
 
 use crate::store::connection::{Connection, FromRow, establish_postgres};
@@ -57,6 +57,23 @@ pub(in crate::store) fn now(connection: &mut Connection) -> StoreResult<i64> {
     let sql = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint AS now";
     let row = connection.first::<Now>(Statement::new(sql))?;
     row.map(|row| row.now).ok_or_else(|| StoreError::Corrupt("no time".to_owned()))
+}
+
+#[derive(QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = Bool)]
+    taken: bool,
+}
+
+pub(in crate::store) fn try_hold(
+    connection: &mut Connection,
+    class: i64,
+    key: i64,
+) -> StoreResult<bool> {
+    // Keys that differ only in their high bits share a lock, which costs a wait and no more.
+    let sql = "SELECT pg_try_advisory_xact_lock(?::int, (? & 2147483647)::int) AS taken";
+    let row = connection.first::<Taken>(Statement::new(sql).bind(class).bind(key))?;
+    Ok(row.is_some_and(|row| row.taken))
 }
 
 /// The cells of column `index` of rows that are `width` wide, as one array.

@@ -16,7 +16,7 @@ use crate::support::wait::eventually_async;
 const WINDOW: usize = 200;
 
 /// An endpoint that is younger than so many events.
-async fn late_comer(database: &Database, events: usize) -> (Shop, Uuid) {
+pub(super) async fn late_comer(database: &Database, events: usize) -> (Shop, Uuid) {
     let shop = Shop::open(database).await;
     let mut jobs = vec![scripted_job(); events];
     for job in &mut jobs {
