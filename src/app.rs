@@ -199,11 +199,11 @@ impl App {
             services,
             handlers,
             Arc::clone(&metrics),
-            Limits {
-                slots: config.job_slots,
-                queue_slots: config.queue_slots.clone(),
-                timeout: Duration::from_secs(config.job_timeout_seconds),
-            },
+            Limits::new(
+                config.job_slots,
+                config.queue_slots.clone(),
+                Duration::from_secs(config.job_timeout_seconds),
+            ),
             chance,
         ));
         let dispatcher = Arc::new(Dispatcher::new(

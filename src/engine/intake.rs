@@ -15,6 +15,7 @@ use super::operation::{
     Apply, Draft, GroupChoice, Idempotency, Operation, Outcome, Submit, Submitted, subject,
 };
 use super::receivers::NewCallback;
+use super::replay::{REPLAY_QUEUE, REPLAY_TYPE};
 use super::stored::{StoredJob, read_id};
 use super::submit::newborn;
 use crate::ids::{Timestamp, new_id};
@@ -220,6 +221,8 @@ impl Engine {
             Value::Null => None,
             secrets => Some(self.seal_secrets(secrets)?),
         };
+        let is_replay = job.job_type == REPLAY_TYPE;
+        let queue = if is_replay { REPLAY_QUEUE.to_owned() } else { job.queue };
         let submission = Submission {
             job_type: job.job_type,
             specification: json_of(&checked.specification)?,
@@ -227,7 +230,7 @@ impl Engine {
             group_id: batch.or(job.group_id).unwrap_or(id),
             metadata: job.metadata,
             priority: job.priority,
-            queue: job.queue,
+            queue,
             run_at,
             expires_at: job.expires_at,
             max_attempts: job.max_attempts.unwrap_or_else(|| job_type.default_attempts()),

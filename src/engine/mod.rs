@@ -70,7 +70,7 @@ pub use operation::{
 };
 pub use queries::EventView;
 pub use receivers::{ClientErrors, NewCallback, Ordering, RateLimit, Receiver, application_mark};
-pub use replay::{REPLAY_TYPE, ReplayCount, ReplayOrder, ReplayProgress, ReplayStep};
+pub use replay::{REPLAY_QUEUE, REPLAY_TYPE, ReplayCount, ReplayOrder, ReplayProgress, ReplayStep};
 pub use sealer::Sealer;
 pub use stored::StoredJob;
 pub use view::job as job_view;

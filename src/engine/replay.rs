@@ -33,6 +33,9 @@ use crate::store::{
 
 /// The type of the job that does it.
 pub const REPLAY_TYPE: &str = "urn:job:webhook.replay";
+/// The queue of all such jobs: one may wait for its receiver for days, and must not take the place
+/// of work that waits for nobody.
+pub const REPLAY_QUEUE: &str = "replay";
 
 /// Deliveries of replays that an endpoint is owed and that nobody has tried yet, at most.
 const WINDOW: i64 = 200;
@@ -128,7 +131,7 @@ impl Engine {
             callback: None,
             metadata: None,
             priority: 0,
-            queue: "default".to_owned(),
+            queue: REPLAY_QUEUE.to_owned(),
             run_at: None,
             expires_at: None,
             max_attempts: None,
@@ -195,6 +198,20 @@ impl Engine {
             .await?;
         self.bells.ring_lanes(lane.as_slice());
         Ok((step, progress))
+    }
+
+    /// Whether the window of a replay is full. Writes nothing, so whoever waits may ask often; what
+    /// else there is to find out, a page does.
+    pub async fn is_replay_full(&self, job: &StoredJob, order: &ReplayOrder) -> EngineResult<bool> {
+        let (application, endpoint) = (job.application, order.endpoint_id);
+        let read = move |connection: &mut Connection| {
+            let row = receivers::endpoint(connection, endpoint)?;
+            match row.filter(|row| row.application_id == application && row.disabled_at.is_none()) {
+                Some(row) => Ok(deliveries::replayed(connection, row.id, WINDOW)? >= WINDOW),
+                None => Ok(false),
+            }
+        };
+        Ok(self.store.read(read).await?)
     }
 }
 

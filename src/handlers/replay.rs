@@ -116,7 +116,7 @@ async fn replay(context: &Context) -> Result<Product, Ending> {
         context.progress.set(progress.fraction());
         match step {
             ReplayStep::More => pause = SHORTEST_PAUSE,
-            ReplayStep::Wait => wait(context, &mut pause).await?,
+            ReplayStep::Wait => wait_for_room(context, &order, &mut pause).await?,
             ReplayStep::Done => {
                 return Ok(Product::of(work::payload(&json!({
                     "endpointId": order.endpoint_id,
@@ -153,6 +153,21 @@ async fn wait(context: &Context, pause: &mut Duration) -> Result<(), Ending> {
     unless_stopped(&context.stop, tokio::time::sleep(*pause)).await?;
     *pause = (*pause * 2).min(LONGEST_PAUSE);
     Ok(())
+}
+
+/// Waits until the window is not full. Whatever goes wrong meanwhile, the next page tells.
+async fn wait_for_room(
+    context: &Context,
+    order: &ReplayOrder,
+    pause: &mut Duration,
+) -> Result<(), Ending> {
+    loop {
+        wait(context, pause).await?;
+        let engine = &context.services.engine;
+        if !engine.is_replay_full(&context.job, order).await.unwrap_or(false) {
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]

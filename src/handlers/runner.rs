@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use super::Handler;
 use super::context::{Services, Stop};
-use crate::engine::{ClaimedJob, EngineError, EngineResult};
+use crate::engine::{ClaimedJob, EngineError, EngineResult, REPLAY_QUEUE};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, Status};
 use crate::telemetry::{Metrics, complain};
@@ -30,6 +30,15 @@ pub struct Limits {
     pub queue_slots: HashMap<String, usize>,
     /// Limit of one try when the job names none.
     pub timeout: Duration,
+}
+
+impl Limits {
+    /// What the operator has set. Replays may take a quarter of the slots where that names nothing
+    /// else: they can wait for their receivers for days.
+    pub fn new(slots: usize, mut queue_slots: HashMap<String, usize>, timeout: Duration) -> Limits {
+        queue_slots.entry(REPLAY_QUEUE.to_owned()).or_insert((slots / 4).max(1));
+        Limits { slots, queue_slots, timeout }
+    }
 }
 
 /// How often leases are compared with the database while something runs.
@@ -147,8 +156,8 @@ impl Runner {
     /// Queues to ask with their free slots, a different one first each time.
     fn wanted(&self, room: usize) -> Vec<(String, usize)> {
         let mut taken: HashMap<String, usize> = HashMap::new();
-        if !self.limits.queue_slots.is_empty() {
-            for running in self.running().values() {
+        for running in self.running().values() {
+            if self.limits.queue_slots.contains_key(&running.queue) {
                 *taken.entry(running.queue.clone()).or_default() += 1;
             }
         }

@@ -5,6 +5,7 @@ mod choice;
 mod limits;
 mod past;
 mod resume;
+mod slots;
 mod together;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! A replay goes on where it was: after a death, after a wait for its receiver, until it is
 //! stopped.
 
-use ringback::engine::{EndpointSettings, Ordering, ReplayStep, StoredJob};
+use ringback::engine::{EndpointSettings, Ordering, REPLAY_QUEUE, ReplayStep, StoredJob};
 use ringback::formats::Formats;
 use ringback::lifecycle::Status;
 use uuid::Uuid;
@@ -51,7 +51,7 @@ async fn a_replay_survives_its_node_and_owes_nothing_twice(database: Database) {
     let mut last = 0.0;
     for page in 1..=2 {
         let engine = &shop.node.engine;
-        let claimed = engine.claim(vec![("default".to_owned(), 1)], 1).await.unwrap().jobs;
+        let claimed = engine.claim(vec![(REPLAY_QUEUE.to_owned(), 1)], 1).await.unwrap().jobs;
         let (step, progress) = engine.replay_page(&claimed[0].job, &order).await.unwrap();
         assert_eq!((step, progress.owed), (ReplayStep::More, (page * WINDOW) as i64));
         assert!(progress.fraction() > last && progress.fraction() < 1.0, "it grows");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ringback::clock::Clock;
 use ringback::engine::{
-    Caller, DeliveryFilter, EndpointPatch, EndpointSettings, Ordering, ReplayStep,
+    Caller, DeliveryFilter, EndpointPatch, EndpointSettings, Ordering, REPLAY_QUEUE, ReplayStep,
 };
 use ringback::formats::Formats;
 use ringback::lifecycle::Status;
@@ -142,7 +142,7 @@ fn a_replay_waits_for_nobody_who_holds_its_subjects() {
         let order = all_of(&shop, endpoint);
         let job = submit(&shop, &order).await;
         let engine = &shop.node.engine;
-        let claimed = engine.claim(vec![("default".to_owned(), 1)], 1).await.unwrap().jobs;
+        let claimed = engine.claim(vec![(REPLAY_QUEUE.to_owned(), 1)], 1).await.unwrap().jobs;
         let mut held = holding(
             &database,
             "SELECT 1 FROM live_jobs FOR UPDATE; SELECT 1 FROM jobs FOR UPDATE; \
