@@ -74,6 +74,7 @@ pub(super) fn start_loops(
         tokio::spawn(Arc::clone(&keeper.runner).watch_leases(shutdown.subscribe(), beat("leases"))),
         tokio::spawn(Arc::clone(&keeper).keep_alive(shutdown.subscribe(), beat("node"))),
         tokio::spawn(Arc::clone(&keeper).sweep(shutdown.subscribe(), beat("sweeper"))),
+        tokio::spawn(Arc::clone(&keeper).settle(shutdown.subscribe(), beat("settler"))),
         tokio::spawn(Arc::clone(&keeper).relay(shutdown.subscribe(), beat("relay"))),
         tokio::spawn(Arc::clone(&keeper).retain(shutdown.subscribe())),
     ];
@@ -201,10 +202,24 @@ impl Keeper {
                     complain("looking for stuck deliveries", &error);
                 }
             }
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_PERIOD) => {}
+                _ = shutdown.changed() => {}
+            }
+        }
+    }
+
+    /// Brings backlogs of endpoints in line with their state. A long one must not keep the sweep
+    /// from its work, so it has a loop of its own.
+    async fn settle(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+        while !*shutdown.borrow() {
+            beat();
+            let rung = self.engine.bells.settling.notified();
             if let Err(error) = self.engine.settle_backlogs().await {
                 complain("settling backlogs", &error);
             }
             tokio::select! {
+                () = rung => {}
                 () = tokio::time::sleep(SWEEP_PERIOD) => {}
                 _ = shutdown.changed() => {}
             }

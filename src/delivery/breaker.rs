@@ -50,6 +50,8 @@ pub(super) enum Bearing {
 pub(super) struct Breaker {
     failures: u32,
     closed: Option<Closed>,
+    /// Of the last change that was written down.
+    number: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -76,15 +78,34 @@ const FAILURES: &str = "failures";
 
 impl Breaker {
     /// As the last owner left it.
-    pub(super) fn resume(trouble: &LaneTrouble) -> Breaker {
+    fn resume(trouble: &LaneTrouble) -> Breaker {
         Breaker {
             failures: 0,
-            closed: Some(Closed {
+            closed: (!trouble.is_over()).then_some(Closed {
                 not_before: Timestamp(trouble.not_before),
                 closings: trouble.closings,
                 replaced: None,
             }),
+            number: trouble.number,
         }
+    }
+
+    /// Takes over what the last owner left, unless something later is known here.
+    pub(super) fn inherit(&mut self, trouble: &LaneTrouble) {
+        if self.is_troubled() || trouble.number < self.number {
+            return;
+        }
+        if trouble.is_over() {
+            self.number = trouble.number;
+        } else {
+            *self = Breaker::resume(trouble);
+        }
+    }
+
+    /// The number of the next change: also beyond those of an owner whose clock is ahead.
+    fn next_number(&mut self, now: Timestamp) -> i64 {
+        self.number = now.0.max(self.number.saturating_add(1));
+        self.number
     }
 
     /// Whether it is anything but open.
@@ -127,12 +148,12 @@ impl Breaker {
             Bearing::Nothing => None,
             Bearing::Received | Bearing::Answered => {
                 self.failures = 0;
-                self.closed.take().map(|_| LaneChange::Open(lane))
+                self.closed.take().map(|_| LaneChange::Open { lane, number: self.next_number(now) })
             }
             Bearing::Failed { retry_after: Some(at) } if at > now => {
                 let closings = self.closed.as_ref().map_or(0, |closed| closed.closings);
                 let later = self.not_before().is_none_or(|known| at > known);
-                later.then(|| self.close(lane, at, RETRY_AFTER, closings))
+                later.then(|| self.close(lane, at, RETRY_AFTER, closings, now))
             }
             Bearing::Failed { .. } => {
                 self.failures = self.failures.saturating_add(1);
@@ -148,7 +169,7 @@ impl Breaker {
                 let doublings = u32::try_from(closings).unwrap_or(u32::MAX).min(16);
                 let pause = settings.pause.saturating_mul(1 << doublings);
                 let at = now.plus(pause.min(settings.longest_pause));
-                Some(self.close(lane, at, FAILURES, closings + 1))
+                Some(self.close(lane, at, FAILURES, closings + 1, now))
             }
         }
     }
@@ -159,6 +180,7 @@ impl Breaker {
         not_before: Timestamp,
         reason: &'static str,
         closings: i64,
+        now: Timestamp,
     ) -> LaneChange {
         self.closed = Some(Closed { not_before, closings, replaced: self.not_before() });
         LaneChange::Close(LaneTrouble {
@@ -166,6 +188,7 @@ impl Breaker {
             not_before: not_before.0,
             reason: reason.to_owned(),
             closings,
+            number: self.next_number(now),
         })
     }
 }
@@ -210,7 +233,7 @@ mod tests {
         assert_eq!(closed_until(breaker.learn(1, FAILED, at(91), &settings)), Some(191));
         assert_eq!(closed_until(breaker.learn(1, FAILED, at(191), &settings)), Some(291));
         let opened = breaker.learn(1, Bearing::Answered, at(291), &settings);
-        assert!(matches!(opened, Some(LaneChange::Open(1))));
+        assert!(matches!(opened, Some(LaneChange::Open { lane: 1, .. })));
         assert_eq!(breaker.permission(at(291)), Permission::All);
     }
 
@@ -243,6 +266,23 @@ mod tests {
         assert_eq!(next.permission(later), Permission::None, "the database has not heard of it");
         next.hasten(Timestamp(29_000_000), later);
         assert_eq!(next.permission(later), Permission::One);
+    }
+
+    #[test]
+    fn every_change_has_a_higher_number_whatever_the_clock_says() {
+        let (mut breaker, settings) = (Breaker::default(), settings());
+        let number = |change| match change {
+            Some(LaneChange::Close(trouble)) => trouble.number,
+            Some(LaneChange::Open { number, .. }) => number,
+            None => panic!("nothing changes"),
+        };
+        let asks = Bearing::Failed { retry_after: Some(Timestamp(100)) };
+        assert_eq!(number(breaker.learn(1, asks, Timestamp(50), &settings)), 50);
+        assert_eq!(number(breaker.learn(1, Bearing::Received, Timestamp(50), &settings)), 51);
+        assert_eq!(number(breaker.learn(1, asks, Timestamp(40), &settings)), 52);
+        let mut next = Breaker::resume(&LaneTrouble::over(1, 90, 80));
+        assert_eq!(next.permission(Timestamp(0)), Permission::All);
+        assert_eq!(number(next.learn(1, asks, Timestamp(60), &settings)), 91);
     }
 
     #[test]

@@ -256,6 +256,8 @@ impl Dispatcher {
         for (delivery, turn) in starts {
             self.start(delivery, turn);
         }
+        // Among them those that this claim has not come to the end of.
+        self.lanes().mark(self.engine.bells.take_lanes());
         // A lane with nothing due must not make the others wait for the next look.
         let idle = count == 0 && !self.lanes().any_wanted();
         Ok(if idle { Step::Idle } else { Step::Claimed(count) })

@@ -227,10 +227,7 @@ impl Lanes {
             if !self.owns(trouble.lane) {
                 continue;
             }
-            let lane = self.lanes.entry(trouble.lane).or_default();
-            if !lane.breaker.is_troubled() {
-                lane.breaker = Breaker::resume(trouble);
-            }
+            self.lanes.entry(trouble.lane).or_default().breaker.inherit(trouble);
         }
     }
 
@@ -505,6 +502,7 @@ mod tests {
             not_before: Timestamp(0).plus_millis(1_000).0,
             reason: "failures".to_owned(),
             closings: 1,
+            number: 1,
         };
         lanes.take_over(&[trouble(LANE), trouble(8)]);
         let waiting = HashSet::from([8]);

@@ -17,6 +17,8 @@ pub struct Bells {
     pub stops: Notify,
     /// Events wait for their places in the feed.
     pub relay: Notify,
+    /// Backlogs of endpoints are not yet in line with their state.
+    pub settling: Notify,
     /// The feed has grown. Rung for all who wait at that moment.
     pub feed: Notify,
     queues: Mutex<HashSet<String>>,

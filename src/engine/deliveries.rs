@@ -14,7 +14,7 @@ use super::record::follow;
 use super::stored::{read_id, read_json};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{EventType, pattern_matches};
-use crate::store::deliveries::{DeliveryRow, Ended, LiveChange, LiveRow, manner, phase, status};
+use crate::store::deliveries::{DeliveryRow, LiveChange, LiveRow, manner, phase, status};
 use crate::store::{deliveries, jobs, receivers};
 
 /// A delivery as the API shows it.
@@ -104,6 +104,9 @@ fn delivery_status(row: &DeliveryRow) -> &'static str {
     match (row.status, row.phase) {
         (status::LIVE, Some(phase::LEASED)) => "sending",
         (status::LIVE, Some(phase::HELD)) => "held",
+        (status::LIVE, Some(phase::BLOCKING)) if row.last_outcome.as_deref() == Some("refused") => {
+            "refused"
+        }
         (status::LIVE, Some(phase::BLOCKING)) => "exhausted",
         (status::LIVE, Some(phase::FRESH | phase::BEHIND)) if row.blocked_by.is_some() => "held",
         (status::LIVE, _) if row.disabled_at.is_some() && row.manner != manner::PING => "held",
@@ -336,18 +339,11 @@ impl Engine {
                 let row = row
                     .filter(|row| row.phase == phase::BLOCKING)
                     .ok_or(EngineError::NotBlocking(id))?;
-                let ended = Ended {
-                    id: key,
-                    status: status::EXHAUSTED,
-                    attempts: row.attempts,
-                    token: row.token,
-                    reason: Some(SKIPPED.to_owned()),
-                    completed_at: now.0,
-                };
+                let ended = row.ended(status::EXHAUSTED, Some(SKIPPED.to_owned()), now.0);
                 let mut lanes = Vec::new();
                 follow(transaction, &row, now, &mut lanes)?;
-                deliveries::unblock(transaction, key, row.receiver_id)?;
                 deliveries::end(transaction, &[ended])?;
+                deliveries::unblock(transaction, key, row.receiver_id)?;
                 Ok(lanes)
             })
             .await?;
@@ -396,7 +392,7 @@ impl Engine {
                 .map(|row| (row.id, row))
                 .collect();
             let routes = deliveries::hold_lasting(transaction, &keys)?;
-            let (mut lanes, mut again) = (Vec::new(), Vec::new());
+            let (mut lanes, mut again, mut blocking) = (Vec::new(), Vec::new(), Vec::new());
             let mut owed = 0;
             for route in &routes {
                 match live.get(&route.id) {
@@ -404,7 +400,7 @@ impl Engine {
                     None if route.status == status::LIVE => continue,
                     None => deliveries::revive(transaction, route, manner::REDELIVERY, now.0)?,
                     Some(row) if row.phase == phase::BLOCKING => {
-                        deliveries::unblock(transaction, row.id, row.receiver_id)?;
+                        blocking.push(row);
                         again.push(from_the_start(row, now));
                     }
                     // An earlier run of this request, whose commit got no answer.
@@ -417,6 +413,10 @@ impl Engine {
                 }
             }
             deliveries::update_live(transaction, &again)?;
+            blocking.sort_by_key(|row| row.receiver_id);
+            for row in blocking {
+                deliveries::unblock(transaction, row.id, row.receiver_id)?;
+            }
             let again = match owed {
                 0 if routes.is_empty() => Again::Gone,
                 0 => Again::Live,
@@ -429,16 +429,7 @@ impl Engine {
 }
 
 fn from_the_start(row: &LiveRow, now: Timestamp) -> LiveChange {
-    LiveChange {
-        id: row.id,
-        phase: phase::WAITING,
-        due_at: now.0,
-        token: row.token,
-        node_id: None,
-        attempts: row.attempts,
-        tries: 0,
-        previous_failure: None,
-    }
+    LiveChange { tries: 0, ..row.moved(phase::WAITING, now.0, None) }
 }
 
 /// Whether somebody has asked for it, as far as the row tells.

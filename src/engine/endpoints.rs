@@ -26,6 +26,7 @@ use crate::formats::Signature;
 use crate::ids::{Key, Timestamp, new_id, new_stamp};
 use crate::store::receivers::ReceiverRow;
 use crate::store::{StoreError, Transaction, receivers};
+pub(super) use backlog::{Settling, reason_to_cancel};
 pub use merge::{HeaderChanges, MOST_HEADER_BYTES, MOST_HEADERS, RateChange};
 pub use secrets::{KeyRing, NewSecret, PublicKeyView, SecretKind, SecretView};
 pub use state::Backlog;
@@ -328,10 +329,14 @@ impl Engine {
         let (row, key, lanes) = self
             .custom(subjects(application, known.id), move |transaction, core, now| {
                 let mut row = own(transaction, application, id)?;
+                let ordering = row.ordering.clone();
                 engine.patch(&mut row, &patch)?;
                 row.updated_at = Some(now.0);
                 row.version = new_stamp();
-                row.settling = 1;
+                // What is owed has to follow the order and the state, and nothing else.
+                if row.ordering != ordering {
+                    row.settling = 1;
+                }
                 let mut lanes = Vec::new();
                 match (patch.enabled, row.disabled_at) {
                     (Some(false), None) => {
@@ -357,7 +362,9 @@ impl Engine {
             })
             .await?;
         self.bells.ring_lanes(&lanes);
-        self.settle_backlog(row.id).await?;
+        if row.settling != 0 {
+            self.settle_backlog(row.id).await?;
+        }
         let endpoint = self.endpoint_view(row).await?;
         Ok(Registered { endpoint, key })
     }

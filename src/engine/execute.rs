@@ -45,8 +45,8 @@ pub(super) fn execute(
                 answer(place, Outcome::Claim(claim(core, transaction, operation, now)?));
             }
             Operation::ClaimDeliveries(operation) => {
-                let owed = claim_deliveries(core, transaction, operation, now)?;
-                answer(place, Outcome::ClaimDeliveries(owed));
+                let claimed = claim_deliveries(core, transaction, operation, now)?;
+                answer(place, Outcome::ClaimDeliveries(claimed));
             }
             Operation::Custom(custom) => match (custom.run)(transaction, core, now) {
                 Err(EngineError::Store(error)) => return Err(error),

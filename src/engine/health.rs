@@ -36,19 +36,22 @@ struct Condition {
 }
 
 impl Conditions {
-    /// Holds the endpoints of which these records say something.
-    pub(super) fn hold<'a>(
+    /// Holds these endpoints, in one order.
+    pub(super) fn hold(
         transaction: &mut Transaction<'_>,
-        records: impl Iterator<Item = &'a Record>,
+        mut keys: Vec<Key>,
     ) -> StoreResult<Conditions> {
-        let telling = |record: &&Record| record.health.is_some() || record.disable.is_some();
-        let mut keys: Vec<Key> = records.filter(telling).map(|record| record.receiver).collect();
         keys.sort_unstable();
         keys.dedup();
         let rows = receivers::hold(transaction, &keys)?.into_iter();
         Ok(Conditions {
             by_endpoint: rows.map(|row| (row.id, (row, Condition::default()))).collect(),
         })
+    }
+
+    /// Whether a record says something of its endpoint.
+    pub(super) fn are_told_by(record: &Record) -> bool {
+        record.health.is_some() || record.disable.is_some()
     }
 
     /// Takes one record, in order.

@@ -10,6 +10,7 @@ use super::operation::{Applied, subject};
 use super::record::{free_orphans, give_back};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::Command;
+use crate::store::deliveries::phase;
 use crate::store::retention::{self, Purgeable};
 use crate::store::{Transaction, deliveries, jobs, lanes, nodes};
 
@@ -79,8 +80,8 @@ impl Engine {
         let lanes = self
             .custom(vec![subject("delivery orphans", 0)], move |transaction, _, now| {
                 // Another node may hold some by now: those are not ours to give.
-                let mut mine = deliveries::hold_leased(transaction, node)?;
-                mine.retain(|row| keys.contains(&row.id));
+                let mut mine = deliveries::hold(transaction, &keys)?;
+                mine.retain(|row| row.phase == phase::LEASED && row.node_id == Some(node));
                 tracing::debug!(node, deliveries = mine.len(), "handed back");
                 Ok(give_back(transaction, &mine, "unknown", "sender_stopped", now)?)
             })

@@ -124,6 +124,7 @@ pub struct Engine {
     node: Key,
     node_name: String,
     membership: Membership,
+    settling: endpoints::Settling,
 }
 
 impl Engine {
@@ -160,6 +161,7 @@ impl Engine {
             node: 0,
             node_name: format!("node-{}", crate::ids::new_id().simple()),
             membership: Membership::default(),
+            settling: endpoints::Settling::default(),
         };
         engine.agree_on_master_key().await?;
         engine.node = engine.custom(Vec::new(), |transaction, _, _| Ok(transaction.key()?)).await?;
@@ -318,7 +320,10 @@ impl Engine {
     pub async fn claim_deliveries(&self, lanes: Vec<LaneWish>) -> EngineResult<Vec<OwedDelivery>> {
         let claim = ClaimDeliveries { node: self.node, lanes };
         match self.writer.execute(Operation::ClaimDeliveries(claim)).await? {
-            Outcome::ClaimDeliveries(owed) => Ok(owed),
+            Outcome::ClaimDeliveries(claimed) => {
+                self.bells.ring_lanes(&claimed.unfinished);
+                Ok(claimed.owed)
+            }
             _ => Err(confused()),
         }
     }

@@ -44,7 +44,7 @@ pub enum Outcome {
     /// See `Operation::Apply`.
     Apply(Box<EngineResult<Applied>>),
     /// See `Operation::ClaimDeliveries`.
-    ClaimDeliveries(Vec<OwedDelivery>),
+    ClaimDeliveries(Claimed),
     /// See `Operation::Record`.
     Record(Recorded),
     /// See `Operation::Custom`.
@@ -208,6 +208,14 @@ pub struct LaneWish {
     pub may_be_ordered: bool,
 }
 
+/// What a claim of deliveries brought.
+pub struct Claimed {
+    /// To be sent.
+    pub owed: Vec<OwedDelivery>,
+    /// Lanes on which there was more to look at than one claim may: to be asked again.
+    pub unfinished: Vec<i64>,
+}
+
 /// A delivery with its lease and everything to send it.
 pub struct OwedDelivery {
     /// Key.
@@ -287,7 +295,12 @@ pub enum LaneChange {
     /// Nothing may be tried for a while.
     Close(LaneTrouble),
     /// It works again.
-    Open(i64),
+    Open {
+        /// Which.
+        lane: i64,
+        /// Grows with every change of the lane.
+        number: i64,
+    },
 }
 
 /// See `Operation::Record`.

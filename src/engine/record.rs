@@ -1,35 +1,51 @@
 //! Deliveries: a node takes due ones with an attempt row written first, and records what came.
+//!
+//! Rows are held in one order by everybody, so that no two transactions wait for each other: live
+//! deliveries, then their lasting rows or their receivers, then lanes; of one table by key. A lasting
+//! row is written only by who holds its live one, or, when that is gone, by nobody but who revives it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::core::Core;
-use super::endpoints::{DELETED, DISCARDED};
+use super::endpoints::reason_to_cancel;
 use super::health::Conditions;
 use super::ledger::RECEIVER_GONE;
 use super::operation::{
-    ClaimDeliveries, LaneChange, LaneWish, Next, Outcome, OwedDelivery, Record, Recorded,
+    ClaimDeliveries, Claimed, LaneChange, LaneWish, Next, Outcome, OwedDelivery, Record, Recorded,
 };
 use super::receivers::Receiver;
 use super::stored::read_id;
 use crate::ids::{Key, Timestamp};
 use crate::store::deliveries::{
-    ClosedAttempt, Ended, LiveChange, LiveRow, OwedRow, Predecessor, manner, phase, status,
+    ClosedAttempt, Ended, LiveChange, LiveRow, OrderedRow, OwedRow, Predecessor, manner, phase,
+    status,
 };
+use crate::store::lanes::LaneTrouble;
 use crate::store::{StoreResult, Transaction, deliveries, lanes, receivers};
 
-/// Rows of an ordered lane that get their place in one claim at most.
+/// Rows of an ordered lane that get their place in one page.
 const SEQUENCED: i64 = 256;
+/// Pages that a claim looks through at most for who is first, besides one of each lane: the rest of
+/// a long backlog must not keep everybody else waiting.
+const MORE_PAGES: usize = 3;
+
+/// How long a delivery waits whose receiver could not be read, so that it stands in nobody's way.
+const UNREADABLE_MILLIS: i64 = 30_000;
 
 pub(super) fn claim_deliveries(
     core: &Core,
     transaction: &mut Transaction<'_>,
     claim: &ClaimDeliveries,
     now: Timestamp,
-) -> StoreResult<Vec<OwedDelivery>> {
+) -> StoreResult<Claimed> {
     let mut keys = Vec::new();
+    let (mut pages, mut unfinished) = (MORE_PAGES, Vec::new());
     for wish in &claim.lanes {
-        keys.extend(due(transaction, wish, now)?);
+        match due(transaction, wish, now, &mut pages)? {
+            Some(due) => keys.extend(due),
+            None => unfinished.push(wish.lane),
+        }
     }
     let mut rows = deliveries::load_live(transaction, &keys)?;
     rows.sort_by_key(|row| row.id);
@@ -45,7 +61,12 @@ pub(super) fn claim_deliveries(
         let (receiver, body) = match (receiver, fate(receiver, &row), row.body.clone()) {
             (Some(receiver), Fate::Send, Some(body)) => (Arc::clone(receiver), body),
             (_, Fate::Hold, _) => {
-                changes.push(held(&row));
+                changes.push(waiting(&row, phase::HELD, row.created_at));
+                continue;
+            }
+            (_, Fate::Postpone, _) => {
+                let later = now.plus_millis(UNREADABLE_MILLIS);
+                changes.push(waiting(&row, phase::WAITING, later.0));
                 continue;
             }
             (_, fate, _) => {
@@ -100,23 +121,27 @@ pub(super) fn claim_deliveries(
     deliveries::update_live(transaction, &changes)?;
     deliveries::begin_attempts(transaction, &begun)?;
     drop_unsendable(transaction, &unsendable, now)?;
-    Ok(owed)
+    Ok(Claimed { owed, unfinished })
 }
 
-/// Due deliveries of a lane, as many as there is room for.
+/// Due deliveries of a lane, as many as there is room for; nothing when there may be some and no
+/// page is left to look for them.
 fn due(
     transaction: &mut Transaction<'_>,
     wish: &LaneWish,
     now: Timestamp,
-) -> StoreResult<Vec<Key>> {
+    pages: &mut usize,
+) -> StoreResult<Option<Vec<Key>>> {
     let room = i64::try_from(wish.room).unwrap_or(i64::MAX);
     loop {
         let full = wish.may_be_ordered && sequence(transaction, wish.lane, now)? >= SEQUENCED;
         let due = deliveries::due(transaction, wish.lane, now.0, room)?;
         // Keys tell the order only roughly: who is first may stand on a later page.
         if !due.is_empty() || !full {
-            return Ok(due);
+            return Ok(Some(due));
         }
+        let Some(left) = pages.checked_sub(1) else { return Ok(None) };
+        *pages = left;
     }
 }
 
@@ -140,7 +165,7 @@ fn drop_unsendable(
 /// got their place.
 fn sequence(transaction: &mut Transaction<'_>, lane: i64, now: Timestamp) -> StoreResult<i64> {
     let (mut first, mut behind) = (Vec::new(), Vec::new());
-    for row in deliveries::fresh(transaction, lane, SEQUENCED)? {
+    for row in fresh(transaction, lane)? {
         match deliveries::predecessor(transaction, lane, row.track, row.rank)? {
             Predecessor::None => first.push(row.id),
             Predecessor::Held => behind.push(row.id),
@@ -152,33 +177,46 @@ fn sequence(transaction: &mut Transaction<'_>, lane: i64, now: Timestamp) -> Sto
     Ok(i64::try_from(moved).unwrap_or(i64::MAX))
 }
 
+/// Fresh rows of a lane. While its endpoint changes from one order to another, what came in the
+/// order of before goes first: nothing else gets its place until then.
+fn fresh(transaction: &mut Transaction<'_>, lane: i64) -> StoreResult<Vec<OrderedRow>> {
+    let rows = deliveries::fresh(transaction, lane, None, SEQUENCED)?;
+    let Some(first) = rows.first() else { return Ok(rows) };
+    if deliveries::orders(transaction, lane)? != (true, true) {
+        return Ok(rows);
+    }
+    let is_strict = deliveries::is_to_strict(transaction, first.id)?;
+    deliveries::fresh(transaction, lane, Some(!is_strict), SEQUENCED)
+}
+
 /// What a claim does with a due delivery.
 #[derive(Clone, Copy)]
 enum Fate {
     Send,
     Hold,
+    /// This node cannot read its receiver: perhaps that is of a later version of this program.
+    Postpone,
     Drop(&'static str),
 }
 
 fn fate(receiver: Option<&Arc<Receiver>>, row: &OwedRow) -> Fate {
-    let Some(receiver) = receiver else { return Fate::Drop(RECEIVER_GONE) };
+    let Some(receiver) = receiver else { return Fate::Postpone };
+    let before = receiver.discard_before.0;
+    let unwanted = reason_to_cancel(receiver.is_deleted, before, row.manner, row.created_at);
     let is_test = row.manner == manner::PING;
-    if receiver.is_deleted {
-        Fate::Drop(DELETED)
-    } else if row.created_at < receiver.discard_before.0 && row.manner == manner::EVENT {
-        Fate::Drop(DISCARDED)
-    } else if receiver.is_disabled && !is_test {
-        Fate::Hold
-    } else {
-        Fate::Send
+    match unwanted {
+        Some(reason) => Fate::Drop(reason),
+        None if receiver.is_disabled && !is_test => Fate::Hold,
+        None => Fate::Send,
     }
 }
 
-fn held(row: &OwedRow) -> LiveChange {
+/// The row leased by nobody.
+fn waiting(row: &OwedRow, phase: i64, due_at: i64) -> LiveChange {
     LiveChange {
         id: row.id,
-        phase: phase::HELD,
-        due_at: row.created_at,
+        phase,
+        due_at,
         token: row.token,
         node_id: None,
         attempts: row.attempts,
@@ -200,11 +238,26 @@ fn dropped(row: &OwedRow, fate: Fate, now: Timestamp) -> Ended {
 }
 
 /// What the records of a batch leave behind.
+#[derive(Default)]
 struct Changes {
     live: Vec<LiveChange>,
     ended: Vec<Ended>,
     closed: Vec<ClosedAttempt>,
-    conditions: Conditions,
+    /// The last change of each lane.
+    lanes: BTreeMap<i64, LaneTrouble>,
+}
+
+impl Changes {
+    fn take_lane(&mut self, change: &LaneChange, now: Timestamp) {
+        let trouble = match change {
+            LaneChange::Close(trouble) => trouble.clone(),
+            LaneChange::Open { lane, number } => LaneTrouble::over(*lane, *number, now.0),
+        };
+        let known = self.lanes.get(&trouble.lane);
+        if known.is_none_or(|known| known.number < trouble.number) {
+            self.lanes.insert(trouble.lane, trouble);
+        }
+    }
 }
 
 pub(super) fn record(
@@ -220,86 +273,113 @@ pub(super) fn record(
     let keys: Vec<Key> = records.iter().map(|(_, record)| record.delivery).collect();
     let held: HashMap<Key, LiveRow> =
         deliveries::hold(transaction, &keys)?.into_iter().map(|row| (row.id, row)).collect();
-    let lease = |record: &Record| {
-        let row = held.get(&record.delivery);
-        row.filter(|row| row.phase == phase::LEASED && row.token == record.token)
-    };
-    let telling =
-        records.iter().map(|(_, record)| *record).filter(|record| lease(record).is_some());
-    let mut changes = Changes {
-        live: Vec::new(),
-        ended: Vec::new(),
-        closed: Vec::new(),
-        conditions: Conditions::hold(transaction, telling)?,
-    };
-    let mut answers = Vec::with_capacity(records.len());
+    let mut taken = Vec::with_capacity(records.len());
     for (place, record) in records {
-        let mut recorded = Recorded::default();
-        if let Some(row) = lease(record) {
-            recorded.held = true;
-            note(transaction, record, row, now, &mut changes, &mut recorded.lanes)?;
+        let lease = held
+            .get(&record.delivery)
+            .filter(|row| row.phase == phase::LEASED && row.token == record.token);
+        match lease {
+            Some(row) => taken.push((*place, *record, row)),
+            None => answer(*place, Outcome::Record(Recorded::default())),
         }
-        answers.push((*place, recorded));
     }
+    let mut changes = Changes::default();
+    // What asks an endpoint's row comes after what only asks rows of deliveries.
+    let (asking, others): (Vec<_>, Vec<_>) =
+        taken.iter().partition(|(_, record, row)| may_block(record, row) || is_to_be_held(record));
+    let mut answers = Vec::with_capacity(taken.len());
+    for (place, record, row) in others {
+        answers.push((place, note(transaction, record, row, now, &mut changes, false)?));
+    }
+    let mut conditions = hold_endpoints(transaction, &taken)?;
+    for (place, record, row) in asking {
+        let again = conditions.may_try_again(record);
+        answers.push((place, note(transaction, record, row, now, &mut changes, again)?));
+    }
+    taken.iter().for_each(|(_, record, _)| conditions.take(record));
     deliveries::close_attempts(transaction, &changes.closed)?;
     deliveries::update_live(transaction, &changes.live)?;
     deliveries::end(transaction, &changes.ended)?;
     let mut told = Vec::new();
-    changes.conditions.write(core, transaction, now, &mut told)?;
-    for (place, mut recorded) in answers {
-        recorded.lanes.append(&mut told);
-        answer(place, Outcome::Record(recorded));
+    conditions.write(core, transaction, now, &mut told)?;
+    for trouble in changes.lanes.values() {
+        lanes::change(transaction, trouble, now.0)?;
+    }
+    for (place, mut lanes) in answers {
+        lanes.append(&mut told);
+        answer(place, Outcome::Record(Recorded { held: true, lanes }));
     }
     Ok(())
 }
 
-/// What one record leaves behind.
+/// Holds the endpoints that these records may block or say something of: all of a batch at once, in
+/// one order.
+fn hold_endpoints(
+    transaction: &mut Transaction<'_>,
+    taken: &[(usize, &Record, &LiveRow)],
+) -> StoreResult<Conditions> {
+    let concerned = taken
+        .iter()
+        .filter(|(_, record, row)| Conditions::are_told_by(record) || may_block(record, row));
+    let keys = concerned.map(|(_, _, row)| row.receiver_id).collect();
+    Conditions::hold(transaction, keys)
+}
+
+fn is_to_be_held(record: &Record) -> bool {
+    matches!(record.next, Next::Hold { .. })
+}
+
+/// A strict endpoint gets nothing behind what it did not get.
+fn may_block(record: &Record, row: &LiveRow) -> bool {
+    row.track == Some(0) && matches!(record.next, Next::End { .. })
+}
+
+/// What one record leaves behind; lanes that have something to send. `again` is whether the endpoint
+/// has changed since the delivery was claimed.
 fn note(
     transaction: &mut Transaction<'_>,
     record: &Record,
     row: &LiveRow,
     now: Timestamp,
     changes: &mut Changes,
-    ring: &mut Vec<i64>,
-) -> StoreResult<()> {
+    again: bool,
+) -> StoreResult<Vec<i64>> {
+    let mut ring = Vec::new();
     changes.closed.push(record.closed.clone());
     match &record.next {
         Next::Delivered => {
             let reason = record.receiver_gone.then(|| RECEIVER_GONE.to_owned());
-            changes.ended.push(end(row, status::DELIVERED, reason, now));
-            follow(transaction, row, now, ring)?;
+            changes.ended.push(row.ended(status::DELIVERED, reason, now.0));
+            follow(transaction, row, now, &mut ring)?;
         }
         Next::Retry { due_at, failure } => {
-            changes.live.push(changed(row, phase::WAITING, *due_at, failure));
+            changes.live.push(row.moved(phase::WAITING, due_at.0, Some(failure.clone())));
         }
-        Next::Hold { failure } if changes.conditions.may_try_again(record) => {
+        Next::Hold { failure } if again => {
             // It was said of what the endpoint no longer is, so the try does not count.
-            let again = changed(row, phase::WAITING, now, failure);
-            changes.live.push(LiveChange { tries: (row.tries - 1).max(0), ..again });
+            let moved = row.moved(phase::WAITING, now.0, Some(failure.clone()));
+            changes.live.push(LiveChange { tries: (row.tries - 1).max(0), ..moved });
             ring.push(row.lane);
         }
-        Next::Hold { failure } => changes.live.push(changed(row, phase::HELD, now, failure)),
+        Next::Hold { failure } => {
+            changes.live.push(row.moved(phase::HELD, now.0, Some(failure.clone())));
+        }
         Next::End { status, reason } => {
-            // A strict endpoint gets nothing behind what it did not get.
-            let is_strict = row.track == Some(0);
-            if is_strict && deliveries::block(transaction, row.id, row.receiver_id)? {
-                changes.live.push(changed(row, phase::BLOCKING, now, reason));
+            if may_block(record, row) && deliveries::block(transaction, row.id, row.receiver_id)? {
+                changes.live.push(row.moved(phase::BLOCKING, now.0, Some(reason.clone())));
             } else {
-                changes.ended.push(end(row, *status, Some(reason.clone()), now));
-                follow(transaction, row, now, ring)?;
+                changes.ended.push(row.ended(*status, Some(reason.clone()), now.0));
+                follow(transaction, row, now, &mut ring)?;
             }
         }
     }
     if record.receiver_gone {
         changes.ended.extend(rest(transaction, record, row, now)?);
     }
-    match &record.lane {
-        Some(LaneChange::Close(trouble)) => lanes::close(transaction, trouble, now.0)?,
-        Some(LaneChange::Open(lane)) => lanes::open(transaction, *lane)?,
-        None => {}
+    if let Some(change) = &record.lane {
+        changes.take_lane(change, now);
     }
-    changes.conditions.take(record);
-    Ok(())
+    Ok(ring)
 }
 
 /// Makes the successor of an ended delivery due.
@@ -318,30 +398,6 @@ pub(super) fn follow(
     Ok(())
 }
 
-fn changed(row: &LiveRow, phase: i64, due_at: Timestamp, failure: &str) -> LiveChange {
-    LiveChange {
-        id: row.id,
-        phase,
-        due_at: due_at.0,
-        token: row.token,
-        node_id: None,
-        attempts: row.attempts,
-        tries: row.tries,
-        previous_failure: Some(failure.to_owned()),
-    }
-}
-
-fn end(row: &LiveRow, status: i64, reason: Option<String>, now: Timestamp) -> Ended {
-    Ended {
-        id: row.id,
-        status,
-        attempts: row.attempts,
-        token: row.token,
-        reason,
-        completed_at: now.0,
-    }
-}
-
 /// What else is owed about the same subject to a receiver that wants nothing more. Those that are
 /// just being sent keep their lease and end by themselves.
 fn rest(
@@ -354,7 +410,7 @@ fn rest(
     Ok(rows
         .iter()
         .filter(|row| row.id != ended.id && row.phase == phase::WAITING)
-        .map(|row| end(row, status::CANCELLED, Some(RECEIVER_GONE.to_owned()), now))
+        .map(|row| row.ended(status::CANCELLED, Some(RECEIVER_GONE.to_owned()), now.0))
         .collect())
 }
 
@@ -382,15 +438,9 @@ pub(super) fn give_back(
     let mut closed = Vec::with_capacity(rows.len());
     for row in rows {
         changes.push(LiveChange {
-            id: row.id,
-            phase: phase::WAITING,
-            due_at: now.0,
-            token: row.token,
-            node_id: None,
-            attempts: row.attempts,
             // The try does not count against the schedule: nobody knows how it ended.
             tries: (row.tries - 1).max(0),
-            previous_failure: Some(code.to_owned()),
+            ..row.moved(phase::WAITING, now.0, Some(code.to_owned()))
         });
         closed.push(ClosedAttempt {
             delivery_id: row.id,

@@ -389,9 +389,9 @@ pub fn settling(connection: &mut Connection, limit: i64) -> StoreResult<Vec<Key>
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Says that the backlog of an endpoint is in line with its state, unless that has changed since.
-pub fn settled(connection: &mut Connection, key: Key, version: i64) -> StoreResult<()> {
+/// Says that the backlog of an endpoint is in line with its state, unless that has changed since;
+/// whether it has not.
+pub fn settled(connection: &mut Connection, key: Key, version: i64) -> StoreResult<bool> {
     let sql = "UPDATE receivers SET settling = 0 WHERE id = ? AND version = ?";
-    connection.execute(Statement::new(sql).bind(key).bind(version))?;
-    Ok(())
+    Ok(connection.execute(Statement::new(sql).bind(key).bind(version))? > 0)
 }

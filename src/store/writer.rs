@@ -345,7 +345,7 @@ fn select<O: Operation>(waiting: &mut VecDeque<Waiting<O>>) -> Vec<Waiting<O>> {
     while let Some(next) = waiting.pop_front() {
         let mut subjects = Vec::new();
         next.operation.subjects(&mut |subject| subjects.push(subject));
-        // A skipped operation still bars its subjects, so that two for one subject keep order.
+        // A skipped operation still bars its subjects: those behind it must not overtake it here.
         let free = subjects.iter().all(|subject| !taken.contains(subject));
         taken.extend(subjects);
         if free {

@@ -12,6 +12,8 @@ mod deletion;
 mod fairness;
 mod fan_out;
 mod health;
+mod late_words;
+mod long_backlogs;
 mod outcomes;
 mod pings;
 mod receiver_wishes;
@@ -236,7 +238,7 @@ struct Number {
 }
 
 /// What a query behind the product's back finds as `number`.
-fn number(database: &Database, sql: &str) -> i64 {
+pub fn number(database: &Database, sql: &str) -> i64 {
     let found = database.connect().first::<Number>(Statement::new(sql.to_owned()));
     found.expect("SQL of ours").expect("one row").number
 }

@@ -155,6 +155,12 @@ fn what_sqlite_asks_in_a_loop_steps_through_indexes() {
              ORDER BY due_at, id LIMIT 9",
             "live_deliveries_due",
         ),
+        (
+            "SELECT d.id FROM live_deliveries d WHERE d.rank IS NOT NULL \
+             AND (d.lane, d.track) > (1, 1) AND d.lane <= 9 \
+             ORDER BY d.lane, d.track, d.rank LIMIT 1",
+            "live_deliveries_ordered",
+        ),
     ] {
         let plan: Vec<Plan> =
             connection.load(Statement::new(format!("EXPLAIN QUERY PLAN {sql}"))).unwrap();

@@ -1,2 +1,4 @@
+DELETE FROM lanes WHERE reason = 'open';
+ALTER TABLE lanes DROP COLUMN number;
 ALTER TABLE nodes DROP COLUMN leaving;
 ALTER TABLE nodes DROP COLUMN guarded;

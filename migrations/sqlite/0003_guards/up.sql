@@ -2,3 +2,7 @@
 -- and whether it is about to leave and wants no lanes any more.
 ALTER TABLE nodes ADD COLUMN guarded BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN leaving BIGINT NOT NULL DEFAULT 0;
+
+-- Grows with every change of a lane: changes may be committed in another order than they happened.
+-- Reasons: retry_after, failures, and open for a lane that works again.
+ALTER TABLE lanes ADD COLUMN number BIGINT NOT NULL DEFAULT 0;

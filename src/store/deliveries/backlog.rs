@@ -1,7 +1,7 @@
 //! What is owed to one endpoint while it is disabled, enabled again, or deleted.
 
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use crate::ids::Key;
 use crate::store::connection::Connection;
@@ -23,6 +23,12 @@ pub struct BacklogRow {
     /// See [`super::manner`].
     #[diesel(sql_type = BigInt)]
     pub manner: i64,
+    /// About what.
+    #[diesel(sql_type = BigInt)]
+    pub subject_id: i64,
+    /// Which event.
+    #[diesel(sql_type = BigInt)]
+    pub sequence: i64,
     /// What the order holds within; null when it has none.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub track: Option<i64>,
@@ -35,12 +41,16 @@ pub struct BacklogRow {
     /// When the next try may start.
     #[diesel(sql_type = BigInt)]
     pub due_at: i64,
+    /// Code of the last failure.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub previous_failure: Option<String>,
     /// When it was owed.
     #[diesel(sql_type = BigInt)]
     pub created_at: i64,
 }
 
-/// Deliveries of an endpoint behind a key that nobody is sending, held for this transaction.
+/// Deliveries of an endpoint behind a key, held for this transaction. Those that somebody else is
+/// just changing are left out.
 pub fn backlog(
     connection: &mut Connection,
     receiver: Key,
@@ -51,8 +61,8 @@ pub fn backlog(
         if connection.skip_locked().is_empty() { "" } else { " FOR UPDATE OF l SKIP LOCKED" };
     let sql = format!(
         "SELECT l.id, l.lane, l.phase, l.manner, l.track, l.token, l.attempts, l.due_at, \
-         d.created_at FROM live_deliveries l JOIN deliveries d ON d.id = l.id \
-         WHERE l.receiver_id = ? AND l.id > ? AND l.phase <> 1 ORDER BY l.id LIMIT ?{lock}"
+         l.previous_failure, d.subject_id, d.sequence, d.created_at FROM live_deliveries l JOIN deliveries d ON d.id = l.id \
+         WHERE l.receiver_id = ? AND l.id > ? ORDER BY l.id LIMIT ?{lock}"
     );
     connection.load(Statement::new(sql).bind(receiver).bind(after).bind(limit))
 }

@@ -3,7 +3,7 @@
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 
-use super::status;
+use super::{Ended, status};
 use crate::ids::Key;
 use crate::store::connection::Connection;
 use crate::store::error::StoreResult;
@@ -108,12 +108,17 @@ pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<O
     )
 }
 
+macro_rules! live_row {
+    () => {
+        "SELECT l.id, l.lane, l.receiver_id, l.phase, l.node_id, l.token, l.attempts, l.tries, \
+         l.manner, l.track, l.rank FROM live_deliveries l "
+    };
+}
+
 /// The state of live deliveries by key without their bodies, held for this transaction.
 pub fn hold(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<LiveRow>> {
     connection.load_by_keys(
-        "SELECT l.id, l.lane, l.receiver_id, l.phase, l.token, l.attempts, l.tries, \
-         l.manner, l.track, l.rank \
-         FROM live_deliveries l WHERE l.id @key @lock",
+        concat!(live_row!(), "WHERE l.id @key @lock"),
         "ORDER BY l.id FOR UPDATE",
         keys.iter().map(|key| Cell::from(*key)).collect(),
     )
@@ -134,6 +139,9 @@ pub struct LiveRow {
     /// See [`super::phase`].
     #[diesel(sql_type = BigInt)]
     pub phase: i64,
+    /// Holder of the lease.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub node_id: Option<i64>,
     /// Lease.
     #[diesel(sql_type = BigInt)]
     pub token: i64,
@@ -152,6 +160,34 @@ pub struct LiveRow {
     /// Place in the order.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub rank: Option<i64>,
+}
+
+impl LiveRow {
+    /// The row in a phase, due at a time and leased by nobody.
+    pub fn moved(&self, phase: i64, due_at: i64, previous_failure: Option<String>) -> LiveChange {
+        LiveChange {
+            id: self.id,
+            phase,
+            due_at,
+            token: self.token,
+            node_id: None,
+            attempts: self.attempts,
+            tries: self.tries,
+            previous_failure,
+        }
+    }
+
+    /// The end of the row.
+    pub fn ended(&self, status: i64, reason: Option<String>, completed_at: i64) -> Ended {
+        Ended {
+            id: self.id,
+            status,
+            attempts: self.attempts,
+            token: self.token,
+            reason,
+            completed_at,
+        }
+    }
 }
 
 /// A changed live delivery.
@@ -231,25 +267,13 @@ pub fn lanes(connection: &mut Connection) -> StoreResult<Vec<LaneRow>> {
 /// Deliveries whose sender is not alive any more.
 pub fn orphaned(connection: &mut Connection, now: i64, limit: i64) -> StoreResult<Vec<LiveRow>> {
     let sql = format!(
-        "SELECT l.id, l.lane, l.receiver_id, l.phase, l.token, l.attempts, l.tries, \
-         l.manner, l.track, l.rank \
-         FROM live_deliveries l WHERE l.phase = 1 \
+        "{} WHERE l.phase = 1 \
          AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = l.node_id AND n.expires_at > ?) \
          LIMIT ?{}",
+        live_row!(),
         connection.skip_locked()
     );
     connection.load(Statement::new(sql).bind(now).bind(limit))
-}
-
-/// Deliveries that a node has leased, held for this transaction.
-pub fn hold_leased(connection: &mut Connection, node: Key) -> StoreResult<Vec<LiveRow>> {
-    let sql = format!(
-        "SELECT l.id, l.lane, l.receiver_id, l.phase, l.token, l.attempts, l.tries, \
-         l.manner, l.track, l.rank \
-         FROM live_deliveries l WHERE l.phase = 1 AND l.node_id = ? ORDER BY l.id{}",
-        connection.for_update()
-    );
-    connection.load(Statement::new(sql).bind(node))
 }
 
 /// Keys of deliveries that a node has leased.
@@ -289,11 +313,10 @@ pub fn of_subject_and_receiver(
     receiver: Key,
 ) -> StoreResult<Vec<LiveRow>> {
     let sql = format!(
-        "SELECT l.id, l.lane, l.receiver_id, l.phase, l.token, l.attempts, l.tries, \
-         l.manner, l.track, l.rank \
-         FROM live_deliveries l WHERE l.id IN \
+        "{} WHERE l.id IN \
          (SELECT id FROM deliveries WHERE subject_id = ? AND receiver_id = ? AND status = 0) \
          ORDER BY l.id{}",
+        live_row!(),
         connection.for_update()
     );
     connection.load(Statement::new(sql).bind(subject).bind(receiver))
@@ -338,7 +361,7 @@ pub fn depth(connection: &mut Connection) -> StoreResult<Depth> {
     let sql = "SELECT COUNT(*) AS owed, \
                COALESCE(SUM(CASE WHEN phase IN (2, 5) THEN 1 ELSE 0 END), 0) AS held, \
                MIN(CASE WHEN phase IN (0, 1) AND manner <> 3 THEN due_at END) AS oldest, \
-               (SELECT COUNT(*) FROM lanes) AS closed_lanes, \
+               (SELECT COUNT(*) FROM lanes WHERE reason <> 'open') AS closed_lanes, \
                (SELECT COUNT(*) FROM receivers WHERE kind = 'endpoint' AND deleted_at IS NULL \
                AND disabled_at IS NOT NULL) AS disabled_endpoints FROM live_deliveries";
     Ok(connection.first::<Depth>(Statement::new(sql))?.unwrap_or_default())

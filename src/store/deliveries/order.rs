@@ -5,10 +5,10 @@
 //! successor due in the same transaction.
 
 use diesel::QueryableByName;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Nullable};
 
 use super::live::KeyRow;
-use super::phase;
+use super::{Place, phase, status};
 use crate::ids::Key;
 use crate::store::connection::Connection;
 use crate::store::error::StoreResult;
@@ -21,6 +21,9 @@ pub struct OrderedRow {
     /// Key.
     #[diesel(sql_type = BigInt)]
     pub id: i64,
+    /// Lane.
+    #[diesel(sql_type = BigInt)]
+    pub lane: i64,
     /// What the order holds within.
     #[diesel(sql_type = BigInt)]
     pub track: i64,
@@ -32,11 +35,22 @@ pub struct OrderedRow {
     pub phase: i64,
 }
 
-/// Fresh rows of a lane that have their place, held for this transaction.
-pub fn fresh(connection: &mut Connection, lane: i64, limit: i64) -> StoreResult<Vec<OrderedRow>> {
+/// Fresh rows of a lane that have their place, held for this transaction; with `of_all` only those in
+/// the order of all, or only the others.
+pub fn fresh(
+    connection: &mut Connection,
+    lane: i64,
+    of_all: Option<bool>,
+    limit: i64,
+) -> StoreResult<Vec<OrderedRow>> {
+    let chosen = match of_all {
+        None => "",
+        Some(true) => "AND track = 0",
+        Some(false) => "AND track > 0",
+    };
     let sql = format!(
-        "SELECT id, track, rank, phase FROM live_deliveries \
-         WHERE phase = 3 AND lane = ? AND rank IS NOT NULL ORDER BY id LIMIT ?{}",
+        "SELECT id, lane, track, rank, phase FROM live_deliveries \
+         WHERE phase = 3 AND lane = ? AND rank IS NOT NULL {chosen} ORDER BY id LIMIT ?{}",
         connection.skip_locked()
     );
     connection.load(Statement::new(sql).bind(lane).bind(limit))
@@ -81,7 +95,7 @@ pub fn successor(
     track: i64,
     rank: i64,
 ) -> StoreResult<Option<OrderedRow>> {
-    let sql = "SELECT id, track, rank, phase FROM live_deliveries \
+    let sql = "SELECT id, lane, track, rank, phase FROM live_deliveries \
                WHERE lane = ? AND track = ? AND rank > ? ORDER BY rank LIMIT 1";
     connection.first(Statement::new(sql).bind(lane).bind(track).bind(rank))
 }
@@ -133,24 +147,76 @@ pub fn fresh_lanes(connection: &mut Connection) -> StoreResult<Vec<i64>> {
     Ok(rows.into_iter().map(|row| row.lane).collect())
 }
 
-/// Rows that wait behind nobody, of one endpoint or of all, are made fresh: those before them were
-/// cancelled.
-pub fn free_stuck(
+/// The first row of each track behind a lane and track, up to those of a lane, in order. Steps from
+/// track to track in the index, so a long track costs no more than a short one.
+pub fn heads(
     connection: &mut Connection,
-    receiver: Option<Key>,
-    limit: i64,
+    after: (i64, i64),
+    last_lane: i64,
+    limit: usize,
+) -> StoreResult<Vec<OrderedRow>> {
+    let sql = "WITH RECURSIVE t (id, number) AS ( \
+               SELECT (SELECT d.id FROM live_deliveries d WHERE d.rank IS NOT NULL \
+               AND (d.lane, d.track) > (?, ?) AND d.lane <= ? \
+               ORDER BY d.lane, d.track, d.rank LIMIT 1), 1 \
+               UNION ALL \
+               SELECT (SELECT d.id FROM live_deliveries d WHERE d.rank IS NOT NULL \
+               AND (d.lane, d.track) > (p.lane, p.track) AND d.lane <= ? \
+               ORDER BY d.lane, d.track, d.rank LIMIT 1), t.number + 1 \
+               FROM t JOIN live_deliveries p ON p.id = t.id WHERE t.number < ?) \
+               SELECT l.id, l.lane, l.track, l.rank, l.phase FROM t \
+               JOIN live_deliveries l ON l.id = t.id";
+    let statement = Statement::new(sql).bind(after.0).bind(after.1).bind(last_lane);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows: Vec<OrderedRow> = connection.load(statement.bind(last_lane).bind(limit))?;
+    rows.sort_by_key(|row| (row.lane, row.track));
+    Ok(rows)
+}
+
+/// Makes a row fresh that waits behind nobody, if it still does; how many that are.
+pub fn free(connection: &mut Connection, delivery: Key) -> StoreResult<usize> {
+    let sql = "UPDATE live_deliveries SET phase = 3 WHERE id = ? AND phase = 4 AND NOT EXISTS (\
+               SELECT 1 FROM live_deliveries p WHERE p.lane = live_deliveries.lane \
+               AND p.track = live_deliveries.track AND p.rank < live_deliveries.rank)";
+    connection.execute(Statement::new(sql).bind(delivery))
+}
+
+/// Gives rows that are held in this transaction another place in the order, or none.
+pub fn put_in_place(
+    connection: &mut Connection,
+    places: &[(Key, Option<Place>)],
 ) -> StoreResult<usize> {
-    let of_one = if receiver.is_some() { "l.receiver_id = ? AND" } else { "" };
-    // Whoever has been let go on meanwhile is left alone: that is what the outer phase is for.
-    let sql = format!(
-        "UPDATE live_deliveries SET phase = 3 WHERE phase = 4 AND id IN (\
-         SELECT l.id FROM live_deliveries l \
-         WHERE {of_one} l.rank IS NOT NULL AND l.phase = 4 AND NOT EXISTS (\
-         SELECT 1 FROM live_deliveries p WHERE p.lane = l.lane AND p.track = l.track \
-         AND p.rank < l.rank) LIMIT ?)"
-    );
-    let statement = receiver.into_iter().fold(Statement::new(sql), Statement::bind);
-    connection.execute(statement.bind(limit))
+    let columns = &[("id", Kind::Int), ("track", Kind::Int), ("rank", Kind::Int)];
+    let mut rows = Rows::keyed("live_deliveries", 1, columns);
+    for (key, place) in places {
+        let rank = place.and_then(|place| place.rank);
+        rows.push([(*key).into(), place.map(|place| place.track).into(), rank.into()]);
+    }
+    connection.update(&rows)
+}
+
+/// Whether anything on a lane has a place in the order of all, and in the order of a subject.
+pub fn orders(connection: &mut Connection, lane: i64) -> StoreResult<(bool, bool)> {
+    #[derive(QueryableByName)]
+    struct Orders {
+        #[diesel(sql_type = Nullable<BigInt>)]
+        of_all: Option<i64>,
+        #[diesel(sql_type = Nullable<BigInt>)]
+        of_subjects: Option<i64>,
+    }
+    let sql = "SELECT (SELECT id FROM live_deliveries WHERE lane = ? AND track = 0 \
+               AND rank IS NOT NULL LIMIT 1) AS of_all, \
+               (SELECT id FROM live_deliveries WHERE lane = ? AND track > 0 \
+               AND rank IS NOT NULL LIMIT 1) AS of_subjects";
+    let found = connection.first::<Orders>(Statement::new(sql).bind(lane).bind(lane))?;
+    Ok(found.map_or((false, false), |row| (row.of_all.is_some(), row.of_subjects.is_some())))
+}
+
+/// Whether a delivery goes to a strict endpoint.
+pub fn is_to_strict(connection: &mut Connection, delivery: Key) -> StoreResult<bool> {
+    let sql = "SELECT r.id FROM live_deliveries l JOIN receivers r ON r.id = l.receiver_id \
+               WHERE l.id = ? AND r.ordering = 'strict'";
+    Ok(connection.first::<KeyRow>(Statement::new(sql).bind(delivery))?.is_some())
 }
 
 /// Gives the deliveries of an event to strict endpoints their place; the lanes they are on.
@@ -175,11 +241,33 @@ pub fn block(connection: &mut Connection, delivery: Key, receiver: Key) -> Store
     Ok(connection.execute(statement)? > 0)
 }
 
-/// Takes a delivery out of its endpoint's way.
+/// Rows of a track that are looked at for another one that blocks. Those stand before all that wait,
+/// and are no more than were once under way together.
+const IN_THE_WAY: i64 = 1_000;
+
+/// Takes a delivery out of its endpoint's way, behind which another may be. It blocks no more.
 pub fn unblock(connection: &mut Connection, delivery: Key, receiver: Key) -> StoreResult<()> {
-    let sql = "UPDATE receivers SET blocked_by = NULL WHERE id = ? AND blocked_by = ?";
-    connection.execute(Statement::new(sql).bind(receiver).bind(delivery))?;
+    let sql = "UPDATE receivers SET blocked_by = (SELECT first.id FROM (\
+               SELECT l.id, l.phase, l.rank FROM live_deliveries l WHERE l.lane = receivers.lane \
+               AND l.track = 0 AND l.rank IS NOT NULL ORDER BY l.rank LIMIT ?) AS first \
+               WHERE first.phase = 5 ORDER BY first.rank LIMIT 1) \
+               WHERE id = ? AND blocked_by = ?";
+    let statement = Statement::new(sql).bind(IN_THE_WAY).bind(receiver).bind(delivery);
+    connection.execute(statement)?;
     Ok(())
+}
+
+/// What becomes of a delivery that holds up its endpoint when it is given up: its last try tells
+/// whether it was refused.
+pub fn status_of_blocking(
+    connection: &mut Connection,
+    delivery: Key,
+    attempt: i64,
+) -> StoreResult<i64> {
+    let sql = "SELECT delivery_id AS id FROM attempts WHERE delivery_id = ? AND number = ? \
+               AND outcome = 'refused'";
+    let refused = connection.first::<KeyRow>(Statement::new(sql).bind(delivery).bind(attempt))?;
+    Ok(if refused.is_some() { status::REFUSED } else { status::EXHAUSTED })
 }
 
 /// Whether a phase is one of waiting for others.

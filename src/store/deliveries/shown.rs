@@ -47,6 +47,9 @@ pub struct DeliveryRow {
     /// Why it ended, unless delivered.
     #[diesel(sql_type = Nullable<Text>)]
     pub reason: Option<String>,
+    /// How the last try went, of one that holds up its endpoint.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub last_outcome: Option<String>,
     /// When it was owed.
     #[diesel(sql_type = BigInt)]
     pub created_at: i64,
@@ -78,7 +81,9 @@ macro_rules! shown {
         "SELECT d.id, d.public_id, d.application_id, d.event_id, d.event_type, d.sequence, \
          d.status, d.manner, l.phase, COALESCE(l.attempts, d.attempts) AS attempts, \
          CASE WHEN l.phase = 0 THEN l.due_at END AS due_at, \
-         CASE WHEN l.phase = 5 THEN l.previous_failure ELSE d.reason END AS reason, d.created_at, \
+         CASE WHEN l.phase = 5 THEN l.previous_failure ELSE d.reason END AS reason, \
+         CASE WHEN l.phase = 5 THEN (SELECT a.outcome FROM attempts a \
+         WHERE a.delivery_id = d.id AND a.number = l.attempts) END AS last_outcome, d.created_at, \
          d.completed_at, CASE WHEN d.endpoint_id IS NOT NULL THEN r.public_id END AS endpoint_id, \
          r.blocked_by, r.disabled_at, r.shown AS receiver, j.public_id AS job_id, g.public_id AS group_id \
          FROM deliveries d JOIN receivers r ON r.id = d.receiver_id \

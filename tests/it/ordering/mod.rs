@@ -1,8 +1,10 @@
 //! The order of deliveries to one endpoint: within a job, over all of the feed, and what stands
 //! outside it.
 
+mod backlogs;
 mod changes;
 mod discards;
+mod locks;
 mod nodes;
 mod outside;
 mod per_job;
@@ -36,6 +38,10 @@ async fn claim(node: &Node) -> Vec<OwedDelivery> {
 
 /// Says what came of a claimed delivery.
 async fn record(node: &Node, owed: &OwedDelivery, next: Next) -> Recorded {
+    node.engine.record(record_of(node, owed, next)).await.unwrap()
+}
+
+fn record_of(node: &Node, owed: &OwedDelivery, next: Next) -> Record {
     let outcome = if matches!(next, Next::Delivered) { "delivered" } else { "failed" };
     let closed = ClosedAttempt {
         delivery_id: owed.key,
@@ -44,7 +50,7 @@ async fn record(node: &Node, owed: &OwedDelivery, next: Next) -> Recorded {
         finished_at: node.engine.now().0,
         ..ClosedAttempt::default()
     };
-    let record = Record {
+    Record {
         delivery: owed.key,
         receiver: owed.receiver.key,
         receiver_version: owed.receiver.version,
@@ -56,8 +62,7 @@ async fn record(node: &Node, owed: &OwedDelivery, next: Next) -> Recorded {
         disable: None,
         health: None,
         lane: None,
-    };
-    node.engine.record(record).await.unwrap()
+    }
 }
 
 /// From now on a path refuses one event of a job with a status, and takes all else.
