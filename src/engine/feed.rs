@@ -12,12 +12,15 @@ use super::queries::EventView;
 use super::stored::{read_id, read_json};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{EventType, pattern_matches};
+use crate::store::deliveries::Placed;
 use crate::store::events::FeedRow;
 use crate::store::feed::{self, Chunk};
 use crate::store::{Backend, Connection, StoreResult, deliveries, events};
 
-/// Chunks that get their places in one transaction.
-const PLACED: i64 = 1_000;
+/// Chunks that get their places in one transaction at most.
+const PLACED_CHUNKS: i64 = 1_000;
+/// Events in them after which no more are taken: all others wait for the relay meanwhile.
+const PLACED_EVENTS: i64 = 5_000;
 /// Chunks that one page looks at: a page may come back short, or empty, with its next position.
 const LOOKED_AT: i64 = 200;
 
@@ -97,6 +100,14 @@ pub(super) fn spots_after(
     Ok((found, next, full))
 }
 
+fn places(chunk: &Chunk) -> impl Iterator<Item = Placed> {
+    (chunk.position..).zip(&chunk.members).map(|(position, member)| Placed {
+        subject: member.subject,
+        sequence: member.sequence,
+        position,
+    })
+}
+
 impl Engine {
     /// Gives places to committed events, on Postgres; whether there may be more to do.
     pub async fn relay(&self) -> EngineResult<bool> {
@@ -106,31 +117,25 @@ impl Engine {
         if !self.store.read(feed::is_waiting).await? {
             return Ok(false);
         }
-        let (placed, lanes) = self
+        let (chunks, events, lanes): (usize, usize, Vec<i64>) = self
             .custom(vec![subject("feed", 0)], |transaction, _, _| {
                 if !feed::become_relay(transaction)? {
-                    return Ok((0, Vec::new()));
+                    return Ok((0, 0, Vec::new()));
                 }
-                let chunks = feed::place_waiting(transaction, PLACED)?;
-                let mut lanes = Vec::new();
-                for chunk in chunks.iter().filter(|chunk| chunk.awaited) {
-                    for (rank, member) in (chunk.position..).zip(&chunk.members) {
-                        lanes.extend(deliveries::place(
-                            transaction,
-                            member.subject,
-                            member.sequence,
-                            rank,
-                        )?);
-                    }
-                }
-                Ok((chunks.len(), lanes))
+                let chunks = feed::place_waiting(transaction, PLACED_CHUNKS, PLACED_EVENTS)?;
+                let awaited: Vec<Placed> =
+                    chunks.iter().filter(|chunk| chunk.awaited).flat_map(places).collect();
+                let lanes = deliveries::place(transaction, &awaited)?;
+                let events = chunks.iter().map(|chunk| chunk.members.len()).sum();
+                Ok((chunks.len(), events, lanes.into_iter().collect()))
             })
             .await?;
-        if placed > 0 {
+        if chunks > 0 {
             self.bells.feed.notify_waiters();
         }
         self.bells.ring_lanes(&lanes);
-        Ok(i64::try_from(placed).unwrap_or(i64::MAX) >= PLACED)
+        let reached = |count, most| i64::try_from(count).unwrap_or(i64::MAX) >= most;
+        Ok(reached(chunks, PLACED_CHUNKS) || reached(events, PLACED_EVENTS))
     }
 
     /// The newest place of an application's feed.

@@ -169,11 +169,19 @@ pub fn is_waiting(connection: &mut Connection) -> StoreResult<bool> {
     Ok(connection.first::<Position>(Statement::new(sql))?.is_some())
 }
 
-/// Gives committed chunks their places, in the order in which they were drawn. Only for the relay.
-pub fn place_waiting(connection: &mut Connection, limit: i64) -> StoreResult<Vec<Chunk>> {
+/// Gives committed chunks their places, in the order in which they were drawn: at most `chunks`, and
+/// none behind those that hold `events` together. Only for the relay.
+pub fn place_waiting(
+    connection: &mut Connection,
+    chunks: i64,
+    events: i64,
+) -> StoreResult<Vec<Chunk>> {
     let sql = "SELECT id, application_id, size, members, awaited, position FROM feed_chunks \
-               WHERE position IS NULL ORDER BY drawn LIMIT ?";
-    let rows = connection.load::<ChunkRow>(Statement::new(sql).bind(limit))?;
+               WHERE id IN (SELECT id FROM (SELECT id, \
+               CAST(SUM(size) OVER (ORDER BY drawn) AS BIGINT) - size AS before \
+               FROM (SELECT id, size, drawn FROM feed_chunks WHERE position IS NULL \
+               ORDER BY drawn LIMIT ?) AS waiting) AS counted WHERE before < ?) ORDER BY drawn";
+    let rows = connection.load::<ChunkRow>(Statement::new(sql).bind(chunks).bind(events))?;
     // One statement for the head of an application, however many of its chunks there are.
     let mut sizes: std::collections::BTreeMap<Key, i64> = std::collections::BTreeMap::new();
     for row in &rows {

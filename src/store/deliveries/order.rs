@@ -4,6 +4,8 @@
 //! it behind its predecessor or, when there is none, makes it due. Whoever ends a row makes its
 //! successor due in the same transaction.
 
+use std::collections::{BTreeSet, HashMap};
+
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};
 
@@ -219,17 +221,53 @@ pub fn is_to_strict(connection: &mut Connection, delivery: Key) -> StoreResult<b
     Ok(connection.first::<KeyRow>(Statement::new(sql).bind(delivery))?.is_some())
 }
 
-/// Gives the deliveries of an event to strict endpoints their place; the lanes they are on.
-pub fn place(
-    connection: &mut Connection,
-    subject: Key,
-    sequence: i64,
-    rank: i64,
-) -> StoreResult<Vec<i64>> {
-    let sql = "UPDATE live_deliveries SET rank = ? WHERE track = 0 AND rank IS NULL AND id IN \
-               (SELECT id FROM deliveries WHERE subject_id = ? AND sequence = ?) RETURNING lane";
-    let statement = Statement::new(sql).bind(rank).bind(subject).bind(sequence);
-    Ok(connection.load::<Lane>(statement)?.into_iter().map(|row| row.lane).collect())
+/// An event with its place in the feed.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed {
+    /// What it is about.
+    pub subject: Key,
+    /// Which event of that.
+    pub sequence: i64,
+    /// Where it stands.
+    pub position: i64,
+}
+
+/// Gives the deliveries of events to strict endpoints their ranks; the lanes they are on. Takes two
+/// statements on Postgres, however many events there are.
+pub fn place(connection: &mut Connection, events: &[Placed]) -> StoreResult<BTreeSet<i64>> {
+    #[derive(QueryableByName)]
+    struct Unplaced {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = BigInt)]
+        lane: i64,
+        #[diesel(sql_type = BigInt)]
+        subject_id: i64,
+        #[diesel(sql_type = BigInt)]
+        sequence: i64,
+    }
+    let mut sql = "SELECT l.id, l.lane, d.subject_id, d.sequence FROM @given \
+                   JOIN deliveries d ON d.subject_id = given.one AND d.sequence = given.two \
+                   JOIN live_deliveries l ON l.id = d.id \
+                   WHERE l.track = 0 AND l.rank IS NULL ORDER BY l.id"
+        .to_owned();
+    let lock = connection.for_update();
+    if !lock.is_empty() {
+        sql.push_str(lock);
+        sql.push_str(" OF l");
+    }
+    let pairs: Vec<(Key, i64)> = events.iter().map(|one| (one.subject, one.sequence)).collect();
+    let positions: HashMap<(Key, i64), i64> =
+        events.iter().map(|one| ((one.subject, one.sequence), one.position)).collect();
+    let mut rows = Rows::keyed("live_deliveries", 1, &[("id", Kind::Int), ("rank", Kind::Int)]);
+    let mut lanes = BTreeSet::new();
+    for row in connection.load_by_pairs::<Unplaced>(&sql, &pairs)? {
+        let position = positions.get(&(row.subject_id, row.sequence)).copied();
+        rows.push([row.id.into(), position.into()]);
+        lanes.insert(row.lane);
+    }
+    connection.update(&rows)?;
+    Ok(lanes)
 }
 
 /// Puts an exhausted delivery in its endpoint's way; whether that can be held up, and by this one.

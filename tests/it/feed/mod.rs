@@ -3,6 +3,7 @@
 mod gaps;
 mod open_transactions;
 mod pages;
+mod relay;
 mod writers;
 
 use ringback::engine::{Caller, FeedEvent, FeedFilter, FeedPage};
