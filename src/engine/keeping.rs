@@ -136,13 +136,19 @@ impl Engine {
         before: Timestamp,
         cursor: Key,
     ) -> EngineResult<PurgedPage> {
-        let page = self
+        let (page, owing) = self
             .store
-            .read(move |connection| match kind {
-                "job" => retention::jobs_after(connection, cursor, SWEEP_ROWS),
-                "group" => retention::groups_after(connection, cursor, SWEEP_ROWS),
-                "endpoint" => retention::endpoints_after(connection, cursor, SWEEP_ROWS),
-                _ => retention::files_after(connection, cursor, SWEEP_ROWS),
+            .read(move |connection| {
+                let page = match kind {
+                    "job" => retention::jobs_after(connection, cursor, SWEEP_ROWS),
+                    "group" => retention::groups_after(connection, cursor, SWEEP_ROWS),
+                    "endpoint" => retention::endpoints_after(connection, cursor, SWEEP_ROWS),
+                    _ => retention::files_after(connection, cursor, SWEEP_ROWS),
+                }?;
+                let ended = page.iter().filter(|row| is_over(row, before));
+                let ended: Vec<Key> = ended.map(|row| row.id).collect();
+                let owing = retention::owing(connection, &ended)?;
+                Ok((page, owing))
             })
             .await?;
         let mut done = PurgedPage {
@@ -150,9 +156,10 @@ impl Engine {
             next: page.last().map(|last| last.id),
             fresh: page.iter().all(|row| row.created_at >= before.0),
         };
+        // What still owes a delivery stays until it is sent or given up.
         let old: Vec<Purgeable> = page
             .into_iter()
-            .filter(|row| row.completed_at.is_some_and(|end| end < before.0))
+            .filter(|row| is_over(row, before) && !owing.contains(&row.id))
             .collect();
         if old.is_empty() {
             return Ok(done);
@@ -160,8 +167,8 @@ impl Engine {
         done.purged = self
             .custom(vec![subject("retention", 0)], move |transaction, _, now| {
                 let keys: Vec<Key> = old.iter().map(|row| row.id).collect();
-                // What still owes a delivery stays until it is sent or given up.
-                let owing = retention::owing(transaction, &keys)?;
+                // Since the look somebody may have asked for a delivery again.
+                let owing = retention::hold_owing(transaction, &keys)?;
                 let free: Vec<Purgeable> =
                     old.iter().filter(|row| !owing.contains(&row.id)).cloned().collect();
                 retention::purge(transaction, kind, &free, "retention", now.0)?;
@@ -204,4 +211,8 @@ impl Engine {
     pub async fn unknown_versions(&self, ids: Vec<uuid::Uuid>) -> EngineResult<Vec<uuid::Uuid>> {
         Ok(self.store.read(move |connection| retention::unknown_versions(connection, &ids)).await?)
     }
+}
+
+fn is_over(subject: &Purgeable, before: Timestamp) -> bool {
+    subject.completed_at.is_some_and(|end| end < before.0)
 }

@@ -234,12 +234,19 @@ pub fn end(connection: &mut Connection, ended: &[Ended]) -> StoreResult<()> {
 }
 
 /// Puts an ended delivery back among the live ones, outside any order, to start its schedule again.
+/// One that is gone, or owed by now, is left alone: a live row without its lasting one could never
+/// be claimed, and would stand first in its lane for ever.
 pub fn revive(
     connection: &mut Connection,
     route: &RouteRow,
     manner: i64,
     due_at: i64,
 ) -> StoreResult<()> {
+    let sql = "UPDATE deliveries SET status = 0, reason = NULL, completed_at = NULL, manner = ? \
+               WHERE id = ? AND status <> 0";
+    if connection.execute(Statement::new(sql).bind(manner).bind(route.id))? == 0 {
+        return Ok(());
+    }
     let mut live = Rows::new("live_deliveries", NEW_LIVE);
     live.push([
         route.id.into(),
@@ -255,9 +262,6 @@ pub fn revive(
         Cell::Int(None),
     ]);
     connection.insert(&live, OnConflict::Fail)?;
-    let sql = "UPDATE deliveries SET status = 0, reason = NULL, completed_at = NULL, manner = ? \
-               WHERE id = ?";
-    connection.execute(Statement::new(sql).bind(manner).bind(route.id))?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Binary, Nullable};
 
 use super::connection::Connection;
+use super::deliveries;
 use super::error::StoreResult;
 use super::rows::{Column, Kind, OnConflict, Rows};
 use super::statement::Statement;
@@ -90,7 +91,7 @@ fn list(keys: &[Key]) -> String {
     keys.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Which of these subjects still owe a delivery.
+/// Which of these subjects still owe a delivery, as it looks now.
 pub fn owing(connection: &mut Connection, subjects: &[Key]) -> StoreResult<Vec<Key>> {
     if subjects.is_empty() {
         return Ok(Vec::new());
@@ -101,6 +102,29 @@ pub fn owing(connection: &mut Connection, subjects: &[Key]) -> StoreResult<Vec<K
     );
     let rows = connection.load::<KeyRow>(Statement::new(sql))?;
     Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// The same for good: all their deliveries are held for this transaction, so that none of them is
+/// owed again before it ends.
+pub fn hold_owing(connection: &mut Connection, subjects: &[Key]) -> StoreResult<Vec<Key>> {
+    #[derive(QueryableByName)]
+    struct Delivery {
+        #[diesel(sql_type = BigInt)]
+        subject_id: i64,
+        #[diesel(sql_type = BigInt)]
+        status: i64,
+    }
+    if subjects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT subject_id, status FROM deliveries WHERE subject_id IN ({}) ORDER BY id{}",
+        list(subjects),
+        connection.for_update()
+    );
+    let rows = connection.load::<Delivery>(Statement::new(sql))?;
+    let live = rows.into_iter().filter(|row| row.status == deliveries::status::LIVE);
+    Ok(live.map(|row| row.subject_id).collect())
 }
 
 /// Removes subjects with everything that hangs on them, and leaves one line of each.

@@ -25,6 +25,7 @@ mod membership;
 mod ordering;
 mod receiving;
 mod replay;
+mod retention;
 mod sdk;
 mod secrets;
 mod support;

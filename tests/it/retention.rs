@@ -1,0 +1,107 @@
+//! Retention beside those who ask for old things again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringback::engine::{Caller, DeliveryView, StoredJob};
+use ringback::store::deliveries::{self, manner};
+use ringback::store::{Connection, Statement};
+
+use crate::support::database::{Backend, Database, block_on, on_both};
+use crate::support::node::{Node, callback, of_job, scripted_job};
+use crate::support::receiver::{Receiver, Reply};
+use crate::support::wait::eventually_async;
+
+const MONTH_MILLIS: i64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// A delivery that its receiver refused for good, of a job that is old enough to go.
+struct Old {
+    node: Arc<Node>,
+    receiver: Receiver,
+    caller: Caller,
+    job: StoredJob,
+    delivery: DeliveryView,
+}
+
+async fn old(database: &Database) -> Old {
+    let receiver = Receiver::start();
+    let node = Arc::new(Node::start(database).await);
+    let (caller, secret) = node.application("shop").await;
+    receiver.trust(&secret);
+    receiver.on("/hook", [Reply::status(410), Reply::ok()]);
+    let mut job = scripted_job();
+    job.callback = Some(callback(&receiver.url("/hook")));
+    let job = node.submit(&caller, job).await;
+    node.work().await;
+    node.send().await;
+    node.clock.shift_millis(MONTH_MILLIS + 60_000);
+    node.beat().await;
+    let listed = node.engine.list_deliveries(&caller, &of_job(job.id), i64::MAX, 10).await;
+    let (mut listed, _) = listed.unwrap();
+    let delivery = listed.pop().expect("it was owed");
+    assert_eq!(delivery.status, "exhausted");
+    Old { node, receiver, caller, job, delivery }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Number {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    number: i64,
+}
+
+fn number(connection: &mut Connection, sql: &'static str) -> i64 {
+    connection.first::<Number>(Statement::new(sql)).expect("SQL").expect("a row").number
+}
+
+#[test]
+fn what_is_owed_again_meanwhile_stays_and_is_sent() {
+    block_on(async {
+        let database = Database::fresh(Backend::Postgres);
+        let Old { node, receiver, caller, job, delivery } = old(&database).await;
+        // Somebody owes it again and has not committed yet when retention looks.
+        let mut again = database.connect();
+        again.begin().expect("a transaction");
+        let routes = deliveries::hold_lasting(&mut again, &[delivery.key]).expect("SQL");
+        let now = node.engine.now().0;
+        deliveries::revive(&mut again, &routes[0], manner::REDELIVERY, now).expect("SQL");
+        let purging = tokio::spawn({
+            let node = Arc::clone(&node);
+            let before = node.engine.now().plus_millis(-MONTH_MILLIS);
+            async move { node.engine.purge_jobs(before, 0).await.unwrap().purged }
+        });
+        let mut watch = database.connect();
+        let waits = "SELECT COUNT(*) AS number FROM pg_stat_activity \
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting = async || (number(&mut watch, waits) > 0).then_some(());
+        eventually_async("retention to meet it", Duration::from_secs(10), waiting).await;
+        again.commit().expect("it is owed again");
+
+        assert_eq!(purging.await.unwrap(), 0);
+        node.job(&caller, job.id).await;
+        node.send().await;
+        assert_eq!(receiver.log_of("/hook").len(), 2);
+        assert_eq!(number(&mut watch, "SELECT COUNT(*) AS number FROM live_deliveries"), 0);
+        let before = node.engine.now().plus_millis(-MONTH_MILLIS);
+        assert_eq!(node.engine.purge_jobs(before, 0).await.unwrap().purged, 1, "now it may go");
+    });
+}
+
+on_both!(async what_is_gone_or_owed_is_not_owed_again);
+async fn what_is_gone_or_owed_is_not_owed_again(database: Database) {
+    let Old { node, delivery, receiver: _receiver, .. } = old(&database).await;
+    let mut connection = database.connect();
+    let live = "SELECT COUNT(*) AS number FROM live_deliveries";
+    let now = node.engine.now().0;
+    // Two replays have found the same delivery, and then retention took it.
+    let routes = deliveries::hold_lasting(&mut connection, &[delivery.key]).expect("SQL");
+    for _ in 0..2 {
+        deliveries::revive(&mut connection, &routes[0], manner::REPLAY, now).expect("SQL");
+        assert_eq!(number(&mut connection, live), 1);
+    }
+    node.send().await;
+    assert_eq!(number(&mut connection, live), 0);
+    let before = node.engine.now().plus_millis(-MONTH_MILLIS);
+    assert_eq!(node.engine.purge_jobs(before, 0).await.unwrap().purged, 1);
+    deliveries::revive(&mut connection, &routes[0], manner::REPLAY, now).expect("SQL");
+    assert_eq!(number(&mut connection, live), 0, "nothing could ever claim it");
+}
