@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::delivery::Dispatcher;
-use crate::engine::{Engine, EngineResult, LOOK_PERIOD, NODE_LIFE, Sight, Standing};
+use crate::engine::{Engine, EngineResult, FeedPasses, LOOK_PERIOD, NODE_LIFE, Sight, Standing};
 use crate::handlers::runner::Runner;
 use crate::ids::Timestamp;
 use crate::ingress;
@@ -249,8 +249,9 @@ impl Keeper {
     /// Purges what is old enough, in bounded batches with a breath between them.
     async fn retain(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
         let mut swept: Option<Instant> = None;
+        let mut feed = FeedPasses::default();
         while !*shutdown.borrow() {
-            let mut result = self.retain_once(&shutdown).await;
+            let mut result = self.retain_once(&mut feed, &shutdown).await;
             if result.is_ok() && swept.is_none_or(|at| at.elapsed() > ORPHAN_PERIOD) {
                 swept = Some(Instant::now());
                 result = self.sweep_orphans(self.engine.now()).await;
@@ -266,7 +267,11 @@ impl Keeper {
         }
     }
 
-    async fn retain_once(&self, shutdown: &watch::Receiver<bool>) -> anyhow::Result<()> {
+    async fn retain_once(
+        &self,
+        feed: &mut FeedPasses,
+        shutdown: &watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
         let now = self.engine.now();
         let before = now.plus_millis(-self.retention_millis);
         let mut purged = 0;
@@ -287,11 +292,12 @@ impl Keeper {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-        let mut after = Some(0);
-        while let Some(from) = after.filter(|_| !*shutdown.borrow()) {
-            let (gone, next) = self.engine.purge_feed(before, from).await?;
-            purged += gone;
-            after = next;
+        while !*shutdown.borrow() {
+            let step = self.engine.purge_feed(before, feed).await?;
+            purged += step.purged;
+            if step.done {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         if purged > 0 {

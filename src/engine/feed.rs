@@ -1,5 +1,9 @@
 //! The feed: every event of an application in the order of its commits, for those who pull.
 
+mod keeping;
+
+pub use keeping::{FeedPasses, FeedStep};
+
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -9,11 +13,11 @@ use super::Engine;
 use super::error::{EngineError, EngineResult};
 use super::operation::subject;
 use super::queries::EventView;
-use super::stored::{read_id, read_json};
-use crate::ids::{Key, Timestamp};
+use super::stored::read_id;
+use crate::ids::Key;
 use crate::lifecycle::{EventType, pattern_matches};
 use crate::store::deliveries::Placed;
-use crate::store::events::FeedRow;
+use crate::store::events::{EventRow, FeedRow};
 use crate::store::feed::{self, Chunk};
 use crate::store::{Backend, Connection, StoreResult, deliveries, events};
 
@@ -23,6 +27,9 @@ const PLACED_CHUNKS: i64 = 1_000;
 const PLACED_EVENTS: i64 = 5_000;
 /// Chunks that one page looks at: a page may come back short, or empty, with its next position.
 const LOOKED_AT: i64 = 200;
+/// Of those it reads so many first, since a chunk mostly holds several events, and then twice as
+/// many each time.
+const FIRST_SLICE: i64 = 8;
 
 /// Which events a reader wants.
 #[derive(Clone, Debug, Default)]
@@ -74,30 +81,39 @@ pub(super) fn spots_after(
     limit: usize,
     wants: impl Fn(Option<EventType>) -> bool,
 ) -> StoreResult<(Vec<Spot>, i64, bool)> {
-    let chunks = feed::chunks_after(connection, application, after, LOOKED_AT)?;
-    let full = i64::try_from(chunks.len()).unwrap_or(i64::MAX) >= LOOKED_AT;
-    let mut found = Vec::new();
-    let mut next = after;
-    for Chunk { position, members, .. } in chunks {
-        for (position, member) in (position..).zip(members) {
-            if position <= after {
-                continue;
-            }
-            if found.len() == limit {
-                return Ok((found, next, true));
-            }
-            next = position;
-            if wants(member.event_type) {
-                found.push(Spot {
-                    position,
-                    subject: member.subject,
-                    sequence: member.sequence,
-                    event_type: member.event_type,
-                });
+    let mut from = feed::chunk_at(connection, application, after.saturating_add(1))?;
+    let (mut found, mut next) = (Vec::new(), after);
+    let (mut left, mut slice) = (LOOKED_AT, FIRST_SLICE);
+    while left > 0 {
+        let asked = slice.min(left);
+        let chunks = feed::chunks_from(connection, application, from, asked)?;
+        let last = i64::try_from(chunks.len()).unwrap_or(i64::MAX) < asked;
+        for Chunk { position, members } in chunks {
+            for (position, member) in (position..).zip(members) {
+                from = position.saturating_add(1);
+                if position <= after {
+                    continue;
+                }
+                if found.len() == limit {
+                    return Ok((found, next, true));
+                }
+                next = position;
+                if wants(member.event_type) {
+                    found.push(Spot {
+                        position,
+                        subject: member.subject,
+                        sequence: member.sequence,
+                        event_type: member.event_type,
+                    });
+                }
             }
         }
+        if last {
+            return Ok((found, next, false));
+        }
+        (left, slice) = (left - asked, slice * 2);
     }
-    Ok((found, next, full))
+    Ok((found, next, true))
 }
 
 fn places(chunk: &Chunk) -> impl Iterator<Item = Placed> {
@@ -117,25 +133,22 @@ impl Engine {
         if !self.store.read(feed::is_waiting).await? {
             return Ok(false);
         }
-        let (chunks, events, lanes): (usize, usize, Vec<i64>) = self
+        let (chunks, events, lanes): (i64, i64, Vec<i64>) = self
             .custom(vec![subject("feed", 0)], |transaction, _, _| {
                 if !feed::become_relay(transaction)? {
                     return Ok((0, 0, Vec::new()));
                 }
-                let chunks = feed::place_waiting(transaction, PLACED_CHUNKS, PLACED_EVENTS)?;
-                let awaited: Vec<Placed> =
-                    chunks.iter().filter(|chunk| chunk.awaited).flat_map(places).collect();
+                let placed = feed::place_waiting(transaction, PLACED_CHUNKS, PLACED_EVENTS)?;
+                let awaited: Vec<Placed> = placed.awaited.iter().flat_map(places).collect();
                 let lanes = deliveries::place(transaction, &awaited)?;
-                let events = chunks.iter().map(|chunk| chunk.members.len()).sum();
-                Ok((chunks.len(), events, lanes.into_iter().collect()))
+                Ok((placed.chunks, placed.events, lanes.into_iter().collect()))
             })
             .await?;
         if chunks > 0 {
             self.bells.feed.notify_waiters();
         }
         self.bells.ring_lanes(&lanes);
-        let reached = |count, most| i64::try_from(count).unwrap_or(i64::MAX) >= most;
-        Ok(reached(chunks, PLACED_CHUNKS) || reached(events, PLACED_EVENTS))
+        Ok(chunks >= PLACED_CHUNKS || events >= PLACED_EVENTS)
     }
 
     /// The newest place of an application's feed.
@@ -191,30 +204,17 @@ impl Engine {
             bells.feed.notify_waiters();
         }
     }
-
-    /// Removes old chunks of the feed behind a key of whose events nothing is left.
-    pub async fn purge_feed(
-        &self,
-        before: Timestamp,
-        after: Key,
-    ) -> EngineResult<(usize, Option<Key>)> {
-        self.custom(vec![subject("retention", 0)], move |transaction, _, _| {
-            let page = feed::purge(transaction, before.0, after, 200)?;
-            Ok((page.purged, page.next))
-        })
-        .await
-    }
 }
 
 fn event_view(row: FeedRow) -> EngineResult<EventView> {
     let subject_id = row.subject_public_id.as_deref().map(read_id).transpose()?;
-    Ok(EventView {
-        id: read_id(&row.public_id)?,
-        subject_type: row.subject_kind,
-        subject_id: subject_id.unwrap_or(Uuid::nil()),
+    let row_of_subject = EventRow {
         sequence: row.sequence,
+        public_id: row.public_id,
+        subject_kind: row.subject_kind,
         event_type: row.event_type,
-        timestamp: Timestamp(row.at),
-        data: read_json("an event", &row.data)?,
-    })
+        at: row.at,
+        data: row.data,
+    };
+    EventView::read(row_of_subject, subject_id.unwrap_or(Uuid::nil()))
 }

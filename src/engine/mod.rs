@@ -56,7 +56,7 @@ pub use endpoints::{
     Triggered,
 };
 pub use error::{EngineError, EngineResult};
-pub use feed::{FeedEvent, FeedFilter, FeedPage};
+pub use feed::{FeedEvent, FeedFilter, FeedPage, FeedPasses, FeedStep};
 pub use files::{Descriptor, Output};
 pub use health::TROUBLE_KEPT_MILLIS;
 pub use intake::{BatchAnswer, NewJob, folded};

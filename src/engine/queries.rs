@@ -14,6 +14,7 @@ use super::stored::{StoredJob, json_null, read_id, read_json};
 use super::view;
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::Status;
+use crate::store::events::EventRow;
 use crate::store::lists::JobQuery;
 use crate::store::{events, files, groups, jobs, lists};
 
@@ -36,6 +37,21 @@ pub struct EventView {
     pub timestamp: Timestamp,
     /// What the type carries.
     pub data: Box<RawValue>,
+}
+
+impl EventView {
+    /// An event of a subject with that id.
+    pub(super) fn read(row: EventRow, subject_id: Uuid) -> EngineResult<EventView> {
+        Ok(EventView {
+            id: read_id(&row.public_id)?,
+            subject_type: row.subject_kind,
+            subject_id,
+            sequence: row.sequence,
+            event_type: row.event_type,
+            timestamp: Timestamp(row.at),
+            data: read_json("an event", &row.data)?,
+        })
+    }
 }
 
 /// Jobs that a group's answer lists at most.
@@ -91,19 +107,7 @@ impl Engine {
             .store
             .read(move |connection| events::of_subject(connection, job.key, after, limit))
             .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(EventView {
-                    id: read_id(&row.public_id)?,
-                    subject_type: row.subject_kind,
-                    subject_id: id,
-                    sequence: row.sequence,
-                    event_type: row.event_type,
-                    timestamp: Timestamp(row.at),
-                    data: read_json("an event", &row.data)?,
-                })
-            })
-            .collect()
+        rows.into_iter().map(|row| EventView::read(row, id)).collect()
     }
 
     /// One page of the caller's jobs, and where the next starts.

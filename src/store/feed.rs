@@ -6,12 +6,15 @@
 //! in behind them. Within a subject the order of chunks is that of its events: `drawn` grows while
 //! the subject is held.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Binary, Nullable};
 
 use super::connection::{Backend, Connection};
 use super::error::{StoreError, StoreResult};
-use super::statement::Statement;
+use super::rows::{Kind, Rows};
+use super::statement::{Cell, Statement};
 use crate::ids::Key;
 use crate::lifecycle::EventType;
 
@@ -124,22 +127,6 @@ pub fn head(connection: &mut Connection, application: Key) -> StoreResult<i64> {
     Ok(row.map_or(0, |row| row.position))
 }
 
-#[derive(QueryableByName)]
-struct ChunkRow {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-    #[diesel(sql_type = BigInt)]
-    application_id: i64,
-    #[diesel(sql_type = BigInt)]
-    size: i64,
-    #[diesel(sql_type = Binary)]
-    members: Vec<u8>,
-    #[diesel(sql_type = BigInt)]
-    awaited: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    position: Option<i64>,
-}
-
 /// A chunk that has its place.
 #[derive(Debug, Clone)]
 pub struct Chunk {
@@ -147,8 +134,6 @@ pub struct Chunk {
     pub position: i64,
     /// In order.
     pub members: Vec<Member>,
-    /// Whether deliveries wait for the places.
-    pub awaited: bool,
 }
 
 /// Whether this transaction is the relay until it ends.
@@ -169,73 +154,93 @@ pub fn is_waiting(connection: &mut Connection) -> StoreResult<bool> {
     Ok(connection.first::<Position>(Statement::new(sql))?.is_some())
 }
 
+/// What the relay has placed.
+pub struct PlacedChunks {
+    /// How many.
+    pub chunks: i64,
+    /// Events in them.
+    pub events: i64,
+    /// Those for whose places deliveries wait.
+    pub awaited: Vec<Chunk>,
+}
+
 /// Gives committed chunks their places, in the order in which they were drawn: at most `chunks`, and
 /// none behind those that hold `events` together. Only for the relay.
 pub fn place_waiting(
     connection: &mut Connection,
     chunks: i64,
     events: i64,
-) -> StoreResult<Vec<Chunk>> {
-    let sql = "SELECT id, application_id, size, members, awaited, position FROM feed_chunks \
+) -> StoreResult<PlacedChunks> {
+    #[derive(QueryableByName)]
+    struct Waiting {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = BigInt)]
+        application_id: i64,
+        #[diesel(sql_type = BigInt)]
+        size: i64,
+        #[diesel(sql_type = Nullable<Binary>)]
+        awaited_members: Option<Vec<u8>>,
+    }
+    let sql = "SELECT id, application_id, size, \
+               CASE WHEN awaited = 1 THEN members END AS awaited_members FROM feed_chunks \
                WHERE id IN (SELECT id FROM (SELECT id, \
                CAST(SUM(size) OVER (ORDER BY drawn) AS BIGINT) - size AS before \
                FROM (SELECT id, size, drawn FROM feed_chunks WHERE position IS NULL \
                ORDER BY drawn LIMIT ?) AS waiting) AS counted WHERE before < ?) ORDER BY drawn";
-    let rows = connection.load::<ChunkRow>(Statement::new(sql).bind(chunks).bind(events))?;
+    let rows = connection.load::<Waiting>(Statement::new(sql).bind(chunks).bind(events))?;
     // One statement for the head of an application, however many of its chunks there are.
-    let mut sizes: std::collections::BTreeMap<Key, i64> = std::collections::BTreeMap::new();
+    let mut sizes: BTreeMap<Key, i64> = BTreeMap::new();
     for row in &rows {
         *sizes.entry(row.application_id).or_default() += row.size;
     }
-    let mut next = std::collections::HashMap::new();
+    let mut next = HashMap::new();
     for (application, size) in sizes {
         next.insert(application, advance(connection, application, size)?);
     }
-    let mut placed = super::rows::Rows::keyed(
-        "feed_chunks",
-        1,
-        &[("id", super::rows::Kind::Int), ("position", super::rows::Kind::Int)],
-    );
-    let mut chunks = Vec::with_capacity(rows.len());
+    let mut places = Rows::keyed("feed_chunks", 1, &[("id", Kind::Int), ("position", Kind::Int)]);
+    let mut placed = PlacedChunks { chunks: 0, events: 0, awaited: Vec::new() };
     for row in rows {
         let position = next.entry(row.application_id).or_insert(0);
-        placed.push([row.id.into(), (*position).into()]);
-        chunks.push(Chunk {
-            position: *position,
-            members: read(&row.members)?,
-            awaited: row.awaited != 0,
-        });
+        places.push([row.id.into(), (*position).into()]);
+        if let Some(bytes) = row.awaited_members {
+            placed.awaited.push(Chunk { position: *position, members: read(&bytes)? });
+        }
         *position += row.size;
+        placed.chunks += 1;
+        placed.events += row.size;
     }
-    connection.update(&placed)?;
-    Ok(chunks)
+    connection.update(&places)?;
+    Ok(placed)
 }
 
-/// Chunks of an application with events behind a place, in order.
-pub fn chunks_after(
+/// The place where the chunk begins that holds a place, or the last one before it.
+pub fn chunk_at(connection: &mut Connection, application: Key, position: i64) -> StoreResult<i64> {
+    let sql = "SELECT position FROM feed_chunks WHERE application_id = ? AND position <= ? \
+               ORDER BY position DESC LIMIT 1";
+    let row = connection.first::<Position>(Statement::new(sql).bind(application).bind(position))?;
+    Ok(row.map_or(0, |row| row.position))
+}
+
+/// Chunks of an application that begin at a place or behind it, in order.
+pub fn chunks_from(
     connection: &mut Connection,
     application: Key,
-    after: i64,
+    from: i64,
     limit: i64,
 ) -> StoreResult<Vec<Chunk>> {
-    // The place may be within a chunk: that one is looked for first, since it starts before.
-    let first = "SELECT position FROM feed_chunks WHERE application_id = ? AND position <= ? \
-                 ORDER BY position DESC LIMIT 1";
-    let statement = Statement::new(first).bind(application).bind(after.saturating_add(1));
-    let from = connection.first::<Position>(statement)?.map_or(0, |row| row.position);
-    let sql = "SELECT id, application_id, size, members, awaited, position FROM feed_chunks \
+    #[derive(QueryableByName)]
+    struct ChunkRow {
+        #[diesel(sql_type = BigInt)]
+        position: i64,
+        #[diesel(sql_type = Binary)]
+        members: Vec<u8>,
+    }
+    let sql = "SELECT position, members FROM feed_chunks \
                WHERE application_id = ? AND position >= ? ORDER BY position LIMIT ?";
-    let rows = connection
-        .load::<ChunkRow>(Statement::new(sql).bind(application).bind(from).bind(limit))?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Chunk {
-                position: row.position.unwrap_or_default(),
-                members: read(&row.members)?,
-                awaited: row.awaited != 0,
-            })
-        })
-        .collect()
+    let statement = Statement::new(sql).bind(application).bind(from).bind(limit);
+    let chunk = |row: ChunkRow| Ok(Chunk { position: row.position, members: read(&row.members)? });
+    connection.load::<ChunkRow>(statement)?.into_iter().map(chunk).collect()
 }
 
 /// The place before the first event that may have happened since a time.
@@ -255,55 +260,115 @@ pub fn before_time(connection: &mut Connection, application: Key, since: i64) ->
     }
 }
 
-/// One page of old chunks that was looked at.
-pub struct PurgedChunks {
-    /// How many went.
-    pub purged: usize,
-    /// Where the next page starts; none behind the last one.
+/// What a look for old chunks found.
+pub struct OldChunks {
+    /// How many were looked at, old or not.
+    pub looked_at: usize,
+    /// Old ones of whose events nothing is left.
+    pub gone: Vec<Key>,
+    /// Where the next look starts; none behind the last chunk.
     pub next: Option<Key>,
+    /// Whether all of them are too young to go.
+    pub fresh: bool,
+    /// The first that was made at or after `settled`.
+    pub unsettled: Option<Key>,
 }
 
-/// Removes chunks behind a key, older than a time, of whose events nothing is left.
-pub fn purge(
+/// From when on a chunk is old, and until when it may still change soon whether it can go.
+#[derive(Debug, Clone, Copy)]
+pub struct Ages {
+    /// Old is what was made before.
+    pub before: i64,
+    /// What was made before this will keep what it has for long.
+    pub settled: i64,
+}
+
+/// Looks at chunks behind a key: at most `chunks`, and none behind old ones that hold `events`
+/// together. Changes nothing.
+pub fn old_chunks(
     connection: &mut Connection,
-    before: i64,
+    ages: Ages,
     after: Key,
-    limit: i64,
-) -> StoreResult<PurgedChunks> {
+    chunks: i64,
+    events: i64,
+) -> StoreResult<OldChunks> {
     #[derive(QueryableByName)]
-    struct Old {
+    struct Dated {
         #[diesel(sql_type = BigInt)]
         id: i64,
         #[diesel(sql_type = BigInt)]
         created_at: i64,
+        #[diesel(sql_type = BigInt)]
+        size: i64,
+    }
+    let sql = "SELECT id, created_at, size FROM feed_chunks \
+               WHERE id > ? AND position IS NOT NULL ORDER BY id LIMIT ?";
+    let rows = connection.load::<Dated>(Statement::new(sql).bind(after).bind(chunks))?;
+    let mut found =
+        OldChunks { looked_at: 0, gone: Vec::new(), next: None, fresh: true, unsettled: None };
+    let (mut old, mut held) = (Vec::new(), 0);
+    for row in rows {
+        if held >= events {
+            break;
+        }
+        found.looked_at += 1;
+        found.next = Some(row.id);
+        if row.created_at >= ages.settled {
+            found.unsettled = found.unsettled.or(Some(row.id));
+        }
+        if row.created_at < ages.before {
+            found.fresh = false;
+            held += row.size;
+            old.push(row.id);
+        }
+    }
+    found.gone = without_events(connection, &old)?;
+    Ok(found)
+}
+
+/// Which of these chunks name only events that are gone.
+fn without_events(connection: &mut Connection, chunks: &[Key]) -> StoreResult<Vec<Key>> {
+    #[derive(QueryableByName)]
+    struct Named {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
         #[diesel(sql_type = Binary)]
         members: Vec<u8>,
     }
-    let sql = "SELECT id, created_at, members FROM feed_chunks \
-               WHERE id > ? AND position IS NOT NULL ORDER BY id LIMIT ?";
-    let page = connection.load::<Old>(Statement::new(sql).bind(after).bind(limit))?;
-    let next = page.last().map(|last| last.id);
-    // Keys tell the order of rows only roughly, so a page without old ones ends the pass.
-    let fresh = page.iter().all(|chunk| chunk.created_at >= before);
-    let mut gone = Vec::new();
-    for chunk in page.into_iter().filter(|chunk| chunk.created_at < before) {
-        if !has_events(connection, &read(&chunk.members)?)? {
-            gone.push(chunk.id);
-        }
+    #[derive(QueryableByName)]
+    struct Left {
+        #[diesel(sql_type = BigInt)]
+        subject_id: i64,
+        #[diesel(sql_type = BigInt)]
+        sequence: i64,
     }
-    connection.delete_where("feed_chunks", "id", &gone)?;
-    Ok(PurgedChunks { purged: gone.len(), next: next.filter(|_| !fresh) })
+    let named = connection.load_by_keys::<Named>(
+        "SELECT id, members FROM feed_chunks WHERE id @key",
+        "",
+        chunks.iter().map(|key| Cell::from(*key)).collect(),
+    )?;
+    let mut members = Vec::with_capacity(named.len());
+    for chunk in named {
+        let pairs = read(&chunk.members)?.into_iter().map(|one| (one.subject, one.sequence));
+        members.push((chunk.id, pairs.collect::<Vec<_>>()));
+    }
+    let pairs: Vec<(Key, i64)> = members.iter().flat_map(|(_, pairs)| pairs).copied().collect();
+    let left: HashSet<(Key, i64)> = connection
+        .load_by_pairs::<Left>(
+            "SELECT e.subject_id, e.sequence FROM @given \
+             JOIN events e ON e.subject_id = given.one AND e.sequence = given.two",
+            &pairs,
+        )?
+        .into_iter()
+        .map(|row| (row.subject_id, row.sequence))
+        .collect();
+    members.retain(|(_, pairs)| !pairs.iter().any(|pair| left.contains(pair)));
+    Ok(members.into_iter().map(|(id, _)| id).collect())
 }
 
-fn has_events(connection: &mut Connection, members: &[Member]) -> StoreResult<bool> {
-    for member in members {
-        let sql = "SELECT sequence AS position FROM events WHERE subject_id = ? AND sequence = ?";
-        let statement = Statement::new(sql).bind(member.subject).bind(member.sequence);
-        if connection.first::<Position>(statement)?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Removes chunks.
+pub fn remove(connection: &mut Connection, chunks: &[Key]) -> StoreResult<usize> {
+    connection.delete_where("feed_chunks", "id", chunks)
 }
 
 #[cfg(test)]
