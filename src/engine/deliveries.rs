@@ -175,6 +175,14 @@ pub struct DeliveryFilter {
 }
 
 impl DeliveryFilter {
+    /// Whether `matches` is true of every row.
+    fn matches_all(&self) -> bool {
+        self.statuses.is_empty()
+            && self.events.is_empty()
+            && self.since.is_none()
+            && self.until.is_none()
+    }
+
     fn matches(&self, row: &DeliveryRow) -> bool {
         let status = delivery_status(row);
         let named = |pattern: &String| {
@@ -234,27 +242,29 @@ impl Engine {
         before: Key,
         limit: usize,
     ) -> EngineResult<(Vec<DeliveryRow>, Option<Key>)> {
-        let rows = self
-            .store
-            .read(move |connection| match among {
-                Among::Subject(key) => {
-                    deliveries::of_subject(connection, key, before, DELIVERY_SCAN)
-                }
-                Among::Endpoint(key) => {
-                    deliveries::of_endpoint(connection, key, before, DELIVERY_SCAN)
-                }
-                Among::Application(key) => {
-                    deliveries::of_application(connection, key, before, DELIVERY_SCAN)
-                }
-            })
-            .await?;
-        let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= DELIVERY_SCAN;
-        let mut next = rows.last().map(|row| row.id).filter(|_| full);
         let job = match (filter.job, among) {
             // The endpoint was looked through: the job is one more condition.
             (Some(job), Among::Endpoint(_)) => Some(job.as_bytes().to_vec()),
             _ => None,
         };
+        // Without a condition the first rows are the page, and one more tells that there are more.
+        let scan = match i64::try_from(limit) {
+            Ok(limit) if job.is_none() && filter.matches_all() => limit.saturating_add(1),
+            _ => DELIVERY_SCAN,
+        };
+        let scan = scan.min(DELIVERY_SCAN);
+        let rows = self
+            .store
+            .read(move |connection| match among {
+                Among::Subject(key) => deliveries::of_subject(connection, key, before, scan),
+                Among::Endpoint(key) => deliveries::of_endpoint(connection, key, before, scan),
+                Among::Application(key) => {
+                    deliveries::of_application(connection, key, before, scan)
+                }
+            })
+            .await?;
+        let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= scan;
+        let mut next = rows.last().map(|row| row.id).filter(|_| full);
         let mut found: Vec<DeliveryRow> = Vec::new();
         for row in rows {
             if !filter.matches(&row) || (job.is_some() && row.job_id != job) {
@@ -269,21 +279,32 @@ impl Engine {
         Ok((found, next))
     }
 
+    /// One delivery of the caller as lists show it.
+    pub async fn find_delivery_briefly(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+    ) -> EngineResult<DeliveryView> {
+        delivery_view(self.own_delivery(caller, id).await?)
+    }
+
+    async fn own_delivery(&self, caller: &Caller, id: Uuid) -> EngineResult<DeliveryRow> {
+        let row = self.store.read(move |connection| deliveries::find(connection, id)).await?;
+        row.filter(|row| row.application_id == caller.application)
+            .ok_or_else(|| EngineError::not_found("delivery", id))
+    }
+
     /// One delivery of the caller with its attempts.
     pub async fn find_delivery(&self, caller: &Caller, id: Uuid) -> EngineResult<DeliveryView> {
-        let application = caller.application;
-        let found = self
+        let row = self.own_delivery(caller, id).await?;
+        let key = row.id;
+        let (attempts, body) = self
             .store
             .read(move |connection| {
-                let Some(row) = deliveries::find(connection, id)? else { return Ok(None) };
-                let attempts = deliveries::attempts(connection, row.id)?;
-                let body = deliveries::body(connection, row.id)?;
-                Ok(Some((row, attempts, body)))
+                let attempts = deliveries::attempts(connection, key)?;
+                Ok((attempts, deliveries::body(connection, key)?))
             })
             .await?;
-        let (row, attempts, body) = found
-            .filter(|(row, ..)| row.application_id == application)
-            .ok_or_else(|| EngineError::not_found("delivery", id))?;
         let raw = |text: Option<String>| {
             text.map(|text| read_json::<Box<RawValue>>("an attempt", &text)).transpose()
         };
@@ -314,7 +335,7 @@ impl Engine {
     /// Owes a delivery again, from the start of its schedule: an ended one outside any order, one
     /// that holds up its endpoint in its place.
     pub async fn redeliver(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
-        let key = self.find_delivery(caller, id).await?.key;
+        let key = self.own_delivery(caller, id).await?.id;
         let (taken, lanes) = self.owe_again(vec![key]).await?;
         self.bells.ring_lanes(&lanes);
         match taken {
@@ -326,7 +347,7 @@ impl Engine {
 
     /// Gives up a delivery that holds up its endpoint, and goes on behind it.
     pub async fn skip_delivery(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
-        let key = self.find_delivery(caller, id).await?.key;
+        let key = self.own_delivery(caller, id).await?.id;
         let lanes = self
             .custom(vec![subject("delivery", key)], move |transaction, _, now| {
                 let row = deliveries::hold(transaction, &[key])?.into_iter().next();

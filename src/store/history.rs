@@ -96,7 +96,7 @@ pub fn pattern(connection: &mut Connection) -> StoreResult<Option<Pattern>> {
     };
     let Some(extent) = connection.first::<Extent>(Statement::new(sql))? else { return Ok(None) };
     let mut members = Vec::new();
-    for chunk in feed::chunks_after(connection, extent.application_id, 0, FEED_CHUNKS)? {
+    for chunk in feed::chunks_from(connection, extent.application_id, 0, FEED_CHUNKS)? {
         members.extend(chunk.members);
     }
     Ok(Some(Pattern {
@@ -140,7 +140,7 @@ pub fn copy(connection: &mut Connection, pattern: &Pattern, lot: Lot) -> StoreRe
             }
         }
         while connection.backend() == Backend::Postgres
-            && !feed::place_waiting(connection, FEED_CHUNKS)?.is_empty()
+            && feed::place_waiting(connection, FEED_CHUNKS, i64::MAX)?.chunks > 0
         {}
         Ok(())
     })();

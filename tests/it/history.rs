@@ -1,6 +1,8 @@
 //! Cost does not grow with history: the rows that the database itself says it read for the same
 //! work, with and without thousands of finished jobs beside it. Counted, not timed.
 //!
+//! Nor does the cost of a page grow with the list that it is of.
+//!
 //! Postgres counts what it reads; SQLite does not tell, so there the plans of the claims are asked.
 
 use ringback::engine::{Caller, DeliveryFilter, FeedFilter};
@@ -44,14 +46,15 @@ async fn run(node: &Node, receiver: &Receiver, caller: &Caller, jobs: usize) {
     while node.engine.relay().await.expect("the relay works") {}
 }
 
-/// Rows read for sixty jobs with a webhook each, on a node of their own whose connections have
-/// told all they did.
-fn cost(database: &Database, receiver: &Receiver, caller: &Caller) -> i64 {
+/// Rows read for some work, on a node of its own whose connections have told all they did.
+fn cost<W>(database: &Database, work: impl FnOnce(Node) -> W) -> i64
+where
+    W: Future<Output = Node>,
+{
     let mut connection = database.connect();
     let before = rows_read(&mut connection);
     block_on(async {
-        let node = Node::start(database).await;
-        run(&node, receiver, caller, 60).await;
+        let node = work(Node::start(database).await).await;
         node.engine.leave().await.unwrap();
         // Connections tell what they read when they close.
         node.engine.close();
@@ -79,15 +82,19 @@ fn the_same_work_reads_as_many_rows_beside_a_long_history() {
         node.engine.leave().await.unwrap();
         caller
     });
-    let warm = cost(&database, &receiver, &caller);
-    let empty = cost(&database, &receiver, &caller);
+    let sixty_jobs = async |node: Node| {
+        run(&node, &receiver, &caller, 60).await;
+        node
+    };
+    let warm = cost(&database, &sixty_jobs);
+    let empty = cost(&database, &sixty_jobs);
     let mut connection = database.connect();
     let pattern = history::pattern(&mut connection).unwrap().expect("all jobs are over");
     let lot = Lot { made: 0, copies: 50, total: 50 };
     history::copy(&mut connection, &pattern, lot).expect("a history");
     history::let_settle(&mut connection).expect("statistics");
     drop(connection);
-    let full = cost(&database, &receiver, &caller);
+    let full = cost(&database, &sixty_jobs);
     eprintln!("rows read: {warm} first, {empty} before the history, {full} beside it");
     assert!(empty > 60, "something was counted: {empty}");
     // Reading any one table whole would already cost more.
@@ -133,6 +140,47 @@ async fn copies_of_a_past_are_as_the_system_leaves_them(database: Database) {
     let mut times: Vec<_> = feed.iter().map(|event| event.event.timestamp).collect();
     times.drain(9..9 + 54);
     assert!(times.is_sorted());
+}
+
+#[test]
+fn a_short_page_reads_little_of_a_long_list() {
+    let database = Database::fresh(Backend::Postgres);
+    let receiver = Receiver::start();
+    let mut shop = None;
+    cost(&database, async |node: Node| {
+        let (caller, _) = node.application("shop").await;
+        for _ in 0..250 {
+            let mut job = scripted_job();
+            job.callback = Some(callback(&receiver.url("/hook")));
+            node.submit(&caller, job).await;
+        }
+        node.work().await;
+        while node.engine.relay().await.unwrap() {}
+        shop = Some(caller);
+        node
+    });
+    let shop = shop.expect("an application");
+    let nothing = cost(&database, async |node: Node| node);
+    let feed = cost(&database, async |node: Node| {
+        for after in 0..20 {
+            let filter = FeedFilter::default();
+            let page = node.engine.feed_page(shop.application, after, &filter, 4).await.unwrap();
+            assert_eq!((page.events.len(), page.more), (4, true));
+        }
+        node
+    });
+    let deliveries = cost(&database, async |node: Node| {
+        for _ in 0..20 {
+            let filter = DeliveryFilter::default();
+            let page = node.engine.list_deliveries(&shop, &filter, i64::MAX, 4).await.unwrap();
+            assert!(page.0.len() == 4 && page.1.is_some());
+        }
+        node
+    });
+    let each = |rows: i64| (rows - nothing) / 20;
+    eprintln!("rows read: {} a page of the feed, {} of deliveries", each(feed), each(deliveries));
+    assert!(each(feed) < 100, "{} rows for four events", each(feed));
+    assert!(each(deliveries) < 100, "{} rows for four deliveries", each(deliveries));
 }
 
 #[test]

@@ -95,6 +95,5 @@ pub async fn skip(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
 
 /// A delivery as lists show it.
 async fn brief(state: &State, caller: &Caller, id: Uuid) -> Result<Shown, Problem> {
-    let delivery = state.engine.find_delivery(caller, id).await?;
-    Ok(Shown::from(DeliveryView { body: None, attempt_log: None, ..delivery }))
+    Ok(Shown::from(state.engine.find_delivery_briefly(caller, id).await?))
 }

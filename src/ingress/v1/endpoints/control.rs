@@ -91,10 +91,10 @@ async fn awaited(state: &State, caller: &Caller, id: Uuid) -> Result<DeliveryVie
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let delivery = state.engine.find_delivery(caller, id).await?;
+        let delivery = state.engine.find_delivery_briefly(caller, id).await?;
         let over = Instant::now() >= deadline || state.streams.are_ended();
         if delivery.date_completed.is_some() || over {
-            return Ok(delivery);
+            return Ok(state.engine.find_delivery(caller, id).await?);
         }
     }
 }
