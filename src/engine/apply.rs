@@ -58,14 +58,15 @@ pub(super) fn apply(
             answers.push((*place, Err(EngineError::not_found("job", job.id))));
             continue;
         }
-        let transition = match settle(core, transaction, apply, &job, now, &mut changes)? {
+        let mut lanes = Vec::new();
+        let settled = settle(core, transaction, apply, &job, now, &mut changes, &mut lanes)?;
+        let transition = match settled {
             Ok(transition) => transition,
             Err(refusal) => {
                 answers.push((*place, Err(refusal.into())));
                 continue;
             }
         };
-        let mut lanes = Vec::new();
         let receiver = job.receiver.and_then(|key| receivers.get(&key));
         change(
             core,
@@ -113,6 +114,7 @@ fn settle(
     job: &StoredJob,
     now: Timestamp,
     changes: &mut Changes,
+    lanes: &mut Vec<i64>,
 ) -> StoreResult<Result<Transition, crate::lifecycle::Refusal>> {
     let decided = decide(&job.state, apply.command.clone(), now);
     let (Ok(_), Some(render), Command::Succeed { token, .. }) =
@@ -120,7 +122,7 @@ fn settle(
     else {
         return Ok(decided);
     };
-    let descriptors = publish(core, transaction, job.application, &apply.outputs, now)?;
+    let descriptors = publish(core, transaction, job.application, &apply.outputs, now, lanes)?;
     for (ordinal, descriptor) in descriptors.iter().enumerate() {
         changes.outputs.push(JobFile {
             job_id: job.key,

@@ -84,13 +84,15 @@ impl Descriptor {
 }
 
 /// Puts outputs at their paths inside a transaction, with event `file.created` for each; the files
-/// in the order of the outputs. Of two outputs with one path the later one stays.
+/// in the order of the outputs. Of two outputs with one path the later one stays. Lanes on which the
+/// events are owed are added.
 pub(super) fn publish(
     core: &Core,
     transaction: &mut Transaction<'_>,
     application: Key,
     outputs: &[Output],
     now: Timestamp,
+    lanes: &mut Vec<i64>,
 ) -> StoreResult<Vec<Descriptor>> {
     let mut descriptors = Vec::with_capacity(outputs.len());
     let mut rest = outputs;
@@ -111,7 +113,7 @@ pub(super) fn publish(
             });
         }
         let rows = files::put(transaction, application, &versions, now.0)?;
-        append(core, transaction, application, &rows, EventType::FileCreated, now)?;
+        append(core, transaction, application, &rows, EventType::FileCreated, now, lanes)?;
         for row in rows {
             descriptors.push(Descriptor::read(row)?);
         }
@@ -125,18 +127,19 @@ fn different_paths(outputs: &[Output]) -> usize {
     outputs.iter().position(|output| !seen.insert(&output.path)).unwrap_or(outputs.len())
 }
 
-/// Removes a path inside a transaction, with event `file.deleted`.
+/// Removes a path inside a transaction, with event `file.deleted`; the lanes on which that is owed.
 pub(super) fn remove(
     core: &Core,
     transaction: &mut Transaction<'_>,
     application: Key,
     path: &str,
     now: Timestamp,
-) -> EngineResult<()> {
+) -> EngineResult<Vec<i64>> {
     let row = files::remove(transaction, application, path, now.0)?
         .ok_or_else(|| EngineError::not_found("file", path))?;
-    append(core, transaction, application, &[row], EventType::FileDeleted, now)?;
-    Ok(())
+    let mut lanes = Vec::new();
+    append(core, transaction, application, &[row], EventType::FileDeleted, now, &mut lanes)?;
+    Ok(lanes)
 }
 
 fn append(
@@ -146,6 +149,7 @@ fn append(
     rows: &[FileRow],
     event_type: EventType,
     now: Timestamp,
+    lanes: &mut Vec<i64>,
 ) -> StoreResult<()> {
     let mut ledger = Ledger::default();
     for row in rows {
@@ -165,7 +169,7 @@ fn append(
             receiver: None,
             request_id: "",
         };
-        ledger.announce(transaction, core, occurrence, || data, &mut Vec::new())?;
+        ledger.announce(transaction, core, occurrence, || data, lanes)?;
     }
     ledger.write(transaction, core)
 }

@@ -1,5 +1,5 @@
-//! What applications ask for: jobs alone and in batches, retries, stops, the trash, files,
-//! deliveries sent again. Everything is checked before it becomes an operation.
+//! What applications ask for: jobs alone and in batches, retries, stops, the trash, files.
+//! Everything is checked before it becomes an operation.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -380,22 +380,29 @@ impl Engine {
     pub async fn put_file(&self, caller: &Caller, output: Output) -> EngineResult<Descriptor> {
         let application = caller.application;
         let key = subject("path", (application, &output.path));
-        self.custom(vec![key], move |transaction, core, now| {
-            let outputs = std::slice::from_ref(&output);
-            let published = publish(core, transaction, application, outputs, now)?;
-            published.into_iter().next().ok_or_else(super::confused)
-        })
-        .await
+        let (descriptor, lanes) = self
+            .custom(vec![key], move |transaction, core, now| {
+                let (outputs, mut lanes) = (std::slice::from_ref(&output), Vec::new());
+                let published = publish(core, transaction, application, outputs, now, &mut lanes)?;
+                let descriptor = published.into_iter().next().ok_or_else(super::confused)?;
+                Ok((descriptor, lanes))
+            })
+            .await?;
+        self.bells.ring_lanes(&lanes);
+        Ok(descriptor)
     }
 
     /// Removes a path.
     pub async fn delete_file(&self, caller: &Caller, path: String) -> EngineResult<()> {
         let application = caller.application;
         let key = subject("path", (application, &path));
-        self.custom(vec![key], move |transaction, core, now| {
-            remove(core, transaction, application, &path, now)
-        })
-        .await
+        let lanes = self
+            .custom(vec![key], move |transaction, core, now| {
+                remove(core, transaction, application, &path, now)
+            })
+            .await?;
+        self.bells.ring_lanes(&lanes);
+        Ok(())
     }
 }
 

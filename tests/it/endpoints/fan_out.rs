@@ -108,7 +108,9 @@ on_both!(async files_and_groups_reach_endpoints_too);
 async fn files_and_groups_reach_endpoints_too(database: Database) {
     let world = World::start(&database).await;
     let all = world.endpoint_with("/all", |settings| settings.events = None).await;
+    world.node.engine.bells.take_lanes();
     put_and_delete(&world).await;
+    assert_eq!(world.node.engine.bells.take_lanes().len(), 1, "the sender is told at once");
     let jobs = vec![scripted_job(), scripted_job()];
     let engine = &world.node.engine;
     let batch = engine.submit_batch(&world.caller, jobs, None, None, "request").await.unwrap();
