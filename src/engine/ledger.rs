@@ -233,6 +233,7 @@ impl Ledger {
         for application in applications {
             let mine = self.events.iter().zip(&self.types);
             let mine = mine.filter(|(event, _)| event.application_id == application);
+            let created_at = mine.clone().next().map_or(0, |(event, _)| event.at);
             let members: Vec<Member> = mine
                 .map(|(event, event_type)| Member {
                     subject: event.subject_id,
@@ -249,7 +250,7 @@ impl Ledger {
             let chunk = NewChunk {
                 id: transaction.key()?,
                 application,
-                created_at: self.events.first().map_or(0, |event| event.at),
+                created_at,
                 members,
                 awaited: !waiting.is_empty(),
             };

@@ -18,9 +18,7 @@ use crate::store::files::JobFile;
 use crate::store::groups::GroupRow;
 use crate::store::idempotency::IdempotencyRow;
 use crate::store::jobs::{LiveJob, NewJob};
-use crate::store::{
-    Run, Statement, StoreError, StoreResult, Transaction, files, groups, idempotency, jobs,
-};
+use crate::store::{Run, StoreError, StoreResult, Transaction, files, groups, idempotency, jobs};
 
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
@@ -249,8 +247,7 @@ fn join(transaction: &mut Transaction<'_>, submit: &Submit, id: Uuid) -> EngineR
         groups::insert(transaction, std::slice::from_ref(&new))?;
         row = groups::hold(transaction, id)?;
         if let (Some(lone), Some(row)) = (lone, &row) {
-            let sql = "UPDATE jobs SET group_id = ? WHERE id = ? AND group_id IS NULL";
-            transaction.execute(Statement::new(sql).bind(row.id).bind(lone.id))?;
+            jobs::join_group(transaction, lone.id, row.id)?;
         }
     }
     let row = row.ok_or_else(|| StoreError::Corrupt(format!("group {id} vanished")))?;

@@ -715,3 +715,9 @@ pub fn types(
     )?;
     Ok(rows.into_iter().map(|row| (row.id, row.job_type)).collect())
 }
+
+/// Puts a job that was alone into a group.
+pub fn join_group(connection: &mut Connection, job: Key, group: Key) -> StoreResult<usize> {
+    let sql = "UPDATE jobs SET group_id = ? WHERE id = ? AND group_id IS NULL";
+    connection.execute(Statement::new(sql).bind(group).bind(job))
+}
