@@ -166,7 +166,10 @@ impl Engine {
         let answer = tokio::time::timeout(LOOK_PATIENCE, look).await;
         let mut seen = self.membership.seen();
         let Ok(Ok(Ok((guard, view)))) = answer else {
-            *seen = Seen { room: seen.room, ..Seen::default() };
+            if had_guard {
+                *seen =
+                    Seen { room: seen.room, neighbours: Neighbours::again(), ..Seen::default() };
+            }
             return if had_guard { Sight::GuardLost } else { Sight::Quiet };
         };
         seen.guard = Some(guard);

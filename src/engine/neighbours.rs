@@ -16,8 +16,9 @@ pub const LOOK_PERIOD: Duration = Duration::from_millis(100);
 /// none.
 const GONE_AFTER: Duration = Duration::from_millis(150);
 
-/// The same for a lock that this session never saw held: after a restart of the database all
-/// sessions are new, and each node needs a moment to make its own.
+/// The same for a lock that was never seen held on this session when that is not the first one of
+/// this process: perhaps the database has ended all sessions, and each node needs a moment to make
+/// another.
 const NEVER_CAME_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +32,24 @@ struct Absence {
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     held: HashMap<Key, Option<Absence>>,
+    /// This process had another session before.
+    again: bool,
 }
 
 impl Neighbours {
+    /// Nobody yet, on another session of the same process.
+    pub(super) fn again() -> Neighbours {
+        Neighbours { again: true, ..Neighbours::default() }
+    }
+
+    fn patience(&self, absence: Absence) -> Duration {
+        if absence.came || !self.again { GONE_AFTER } else { NEVER_CAME_AFTER }
+    }
+
     /// Whether somebody may be gone.
     pub(super) fn in_doubt(&self) -> bool {
-        self.held.values().any(|absence| absence.is_some_and(|absence| absence.came))
+        let soon = |absence: Absence| self.patience(absence) == GONE_AFTER;
+        self.held.values().any(|absence| absence.is_some_and(soon))
     }
 
     /// Takes in what is seen now; who is gone.
@@ -52,10 +65,8 @@ impl Neighbours {
                 None => Some(Absence { since: now, came: false }),
             };
             self.held.insert(peer.id, absence);
-            let over = |absence: Absence| {
-                let patience = if absence.came { GONE_AFTER } else { NEVER_CAME_AFTER };
-                now.duration_since(absence.since) >= patience
-            };
+            let over =
+                |absence: Absence| now.duration_since(absence.since) >= self.patience(absence);
             if absence.is_some_and(over) {
                 gone.push(peer.id);
             }
@@ -76,7 +87,11 @@ mod tests {
 
     /// Who is gone after the last of the looks: at which millisecond, whether the lock was held.
     fn judged(looks: &[(u64, bool)]) -> Vec<Key> {
-        let (mut neighbours, start) = (Neighbours::default(), Instant::now());
+        judged_by(Neighbours::default(), looks)
+    }
+
+    fn judged_by(mut neighbours: Neighbours, looks: &[(u64, bool)]) -> Vec<Key> {
+        let start = Instant::now();
         let look = |(millis, held): &(u64, bool)| {
             neighbours.judge(&[Peer { id: 7, held: *held }], at(*millis)(start))
         };
@@ -102,9 +117,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_was_never_seen_held_has_more_time() {
-        assert_eq!(judged(&[(0, false), (1_999, false)]), NOBODY);
-        assert_eq!(judged(&[(0, false), (1_000, false), (2_000, false)]), [7]);
+    fn a_lock_that_was_never_seen_held_has_more_time_when_all_may_have_lost_theirs() {
+        assert_eq!(judged(&[(0, false), (150, false)]), [7]);
+        let again = |looks| judged_by(Neighbours::again(), looks);
+        assert_eq!(again(&[(0, false), (1_999, false)]), NOBODY);
+        assert_eq!(again(&[(0, false), (1_000, false), (2_000, false)]), [7]);
+        assert_eq!(again(&[(0, true), (1_000, false), (1_150, false)]), [7]);
     }
 
     #[test]
@@ -112,7 +130,7 @@ mod tests {
         let (mut neighbours, start) = (Neighbours::default(), Instant::now());
         let free = [Peer { id: 7, held: false }];
         assert!(neighbours.judge(&free, start).is_empty());
-        assert!(neighbours.judge(&[], at(1_000)(start)).is_empty());
-        assert!(neighbours.judge(&free, at(2_500)(start)).is_empty());
+        assert!(neighbours.judge(&[], at(100)(start)).is_empty());
+        assert!(neighbours.judge(&free, at(200)(start)).is_empty());
     }
 }
