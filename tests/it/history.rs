@@ -86,15 +86,15 @@ fn the_same_work_reads_as_many_rows_beside_a_long_history() {
         run(&node, &receiver, &caller, 60).await;
         node
     };
-    let warm = cost(&database, &sixty_jobs);
-    let empty = cost(&database, &sixty_jobs);
+    let warm = cost(&database, sixty_jobs);
+    let empty = cost(&database, sixty_jobs);
     let mut connection = database.connect();
     let pattern = history::pattern(&mut connection).unwrap().expect("all jobs are over");
     let lot = Lot { made: 0, copies: 50, total: 50 };
     history::copy(&mut connection, &pattern, lot).expect("a history");
     history::let_settle(&mut connection).expect("statistics");
     drop(connection);
-    let full = cost(&database, &sixty_jobs);
+    let full = cost(&database, sixty_jobs);
     eprintln!("rows read: {warm} first, {empty} before the history, {full} beside it");
     assert!(empty > 60, "something was counted: {empty}");
     // Reading any one table whole would already cost more.
