@@ -11,6 +11,10 @@ pub enum StoreError {
     /// Waited too long for a row that another transaction holds.
     #[error("another transaction holds what is needed")]
     Contended(#[source] DieselError),
+    /// The database has undone this transaction, because another one held what it wanted and wanted
+    /// what it held: done again, it will work.
+    #[error("another transaction was in the way")]
+    Undone(#[source] DieselError),
     /// The file or disk refuses writes (full, read-only, I/O error).
     #[error("the database cannot be written")]
     Storage(#[source] DieselError),
@@ -33,7 +37,10 @@ impl StoreError {
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
-            StoreError::Unavailable(_) | StoreError::Contended(_) | StoreError::Storage(_)
+            StoreError::Unavailable(_)
+                | StoreError::Contended(_)
+                | StoreError::Undone(_)
+                | StoreError::Storage(_)
         )
     }
 }
@@ -65,7 +72,9 @@ impl From<DieselError> for StoreError {
             ])
         {
             StoreError::Unavailable(Some(error))
-        } else if has(&["database is locked", "lock timeout", "deadlock", "could not serialize"]) {
+        } else if has(&["deadlock", "could not serialize"]) {
+            StoreError::Undone(error)
+        } else if has(&["database is locked", "lock timeout"]) {
             StoreError::Contended(error)
         } else if has(&[
             "disk is full",

@@ -235,7 +235,9 @@ impl<O: Operation> Worker<O> {
                     let _ = waiting.answer.send(Err(error));
                 }
             }
-            Err(Failed { error, ambiguous: false }) if batch.len() == 1 => {
+            Err(Failed { error, ambiguous: false })
+                if batch.len() == 1 && !matches!(error, StoreError::Undone(_)) =>
+            {
                 if !error.is_passing() {
                     tracing::error!(error = &error as &dyn std::error::Error, "write failed");
                 }
@@ -251,7 +253,7 @@ impl<O: Operation> Worker<O> {
                 );
                 let run = if ambiguous { Run::Repeated } else { Run::First };
                 for waiting in batch {
-                    let outcome = self.attempt(&[&waiting.operation], run);
+                    let outcome = self.attempt_alone(&waiting.operation, run);
                     if let Err(Failed { error, .. }) = &outcome
                         && !error.is_passing()
                     {
@@ -262,6 +264,21 @@ impl<O: Operation> Worker<O> {
                         .and_then(|outcomes| outcomes.into_iter().next().ok_or(StoreError::Closed));
                     let _ = waiting.answer.send(outcome);
                 }
+            }
+        }
+    }
+
+    /// One transaction over one operation. That somebody else was in the way is no answer to it.
+    fn attempt_alone(&mut self, operation: &O, run: Run) -> Result<Vec<O::Outcome>, Failed> {
+        let mut tries = 1;
+        loop {
+            match self.attempt(&[operation], run) {
+                Err(Failed { error: StoreError::Undone(_), ambiguous: false })
+                    if tries < MOST_TRIES =>
+                {
+                    tries += 1;
+                }
+                other => return other,
             }
         }
     }
@@ -329,6 +346,9 @@ impl<O: Operation> Worker<O> {
         begun
     }
 }
+
+/// How often an operation is run that the database undoes for the sake of others.
+const MOST_TRIES: u32 = 10;
 
 struct Failed {
     error: StoreError,

@@ -100,3 +100,27 @@ fn what_is_handed_back_waits_for_nothing_else() {
         assert_eq!(shop.statuses(endpoint).await, [("pending", 1), ("sending", 1)].into());
     });
 }
+
+#[test]
+fn what_the_database_undoes_for_the_sake_of_others_is_done_again() {
+    block_on(async {
+        let database = Database::fresh(Backend::Postgres);
+        let shop = Shop::open(&database).await;
+        let endpoint = shop.register("/hook", ordered(Ordering::None, &[60])).await;
+        shop.submit_jobs(1).await;
+        let owed = claim(&shop.node).await.remove(0);
+        // Somebody holds the endpoint and then wants the delivery: the other way round.
+        let mut other = holding(&database, "SELECT id FROM receivers");
+        let next = Next::Retry { due_at: shop.node.engine.now(), failure: "http_500".to_owned() };
+        let mut record = record_of(&shop.node, &owed, next);
+        record.health = Some(Health::Failing);
+        let engine = Arc::clone(&shop.node.engine);
+        let recording = tokio::spawn(async move { engine.record(record).await });
+        somebody_waits(&database).await;
+        // Who has waited for longer is the one that gives way.
+        other.batch("SELECT id FROM live_deliveries FOR UPDATE").expect("the record gives way");
+        other.commit().expect("a commit");
+        assert!(recording.await.expect("no panic").expect("it is recorded all the same").held);
+        assert_eq!(shop.statuses(endpoint).await, [("pending", 1)].into());
+    });
+}
