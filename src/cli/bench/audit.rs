@@ -20,18 +20,30 @@ fn read_metric(text: &str, name: &str) -> Option<f64> {
     values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
 }
 
-/// What is wrong with a job, if anything is.
-pub(super) async fn fault(api: &Api, job: Uuid) -> anyhow::Result<Option<String>> {
+/// Deliveries of a job that can be looked at: a page of them.
+pub(super) const MOST_DELIVERIES: usize = 100;
+
+/// What is wrong with a job that owes so many deliveries, if anything is.
+pub(super) async fn fault(api: &Api, job: Uuid, owed: usize) -> anyhow::Result<Option<String>> {
     let events = api.get_json(&format!("/v1/jobs/{job}/events")).await?;
     let types = strings(&events["events"], "type");
     if types != ["job.created", "job.started", "job.succeeded"] {
         return Ok(Some(format!("job {job} has the events {types:?}")));
     }
-    let deliveries = api.get_json(&format!("/v1/deliveries?jobId={job}")).await?;
+    let deliveries = api.get_json(&format!("/v1/deliveries?jobId={job}&pageSize=100")).await?;
     let ids = strings(&deliveries["deliveries"], "id");
-    let [id] = ids.as_slice() else {
-        return Ok(Some(format!("job {job} has {} deliveries", ids.len())));
-    };
+    if ids.len() != owed {
+        return Ok(Some(format!("job {job} has {} deliveries and not {owed}", ids.len())));
+    }
+    for id in &ids {
+        if let Some(fault) = fault_of_delivery(api, id).await? {
+            return Ok(Some(fault));
+        }
+    }
+    Ok(None)
+}
+
+async fn fault_of_delivery(api: &Api, id: &str) -> anyhow::Result<Option<String>> {
     let delivery = api.get_json(&format!("/v1/deliveries/{id}")).await?;
     let attempts = delivery["attemptLog"].as_array().map_or(&[][..], Vec::as_slice);
     let good = delivery["status"] == "delivered"

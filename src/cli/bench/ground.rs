@@ -13,7 +13,7 @@ use crate::engine::NewApplication;
 use crate::store::{Backend, Connection, Location};
 
 /// So that what is measured is the engine and not the application's request limit.
-const RATE: (i64, i64) = (1_000_000, 1_000_000);
+pub(super) const RATE: (i64, i64) = (1_000_000, 1_000_000);
 
 /// See the module.
 pub(super) struct Ground {
@@ -71,6 +71,11 @@ impl Ground {
         Ok(Ground { location, url, data, application, made_beside })
     }
 
+    /// For commands that work beside the server.
+    pub(super) fn config(&self) -> Config {
+        beside(&self.url, &self.data)
+    }
+
     /// The folder whose disk the database waits for, as far as it can be known from here.
     pub(super) fn disk(&self) -> Option<&Path> {
         match self.location.backend {
@@ -95,16 +100,15 @@ impl Drop for Ground {
     }
 }
 
+fn beside(url: &str, data: &Path) -> Config {
+    Config { database: Some(url.to_owned()), data_dir: data.to_owned(), ..Config::default() }
+}
+
 /// Migrates, says what is there already, and makes the application that submits. A database that
 /// was set up before knows its master key, which is taken from where `serve` takes it.
 async fn prepare(url: &str, data: &Path) -> anyhow::Result<NewApplication> {
     let given = Config::load(&Flags::default())?;
-    let config = Config {
-        database: Some(url.to_owned()),
-        data_dir: data.to_owned(),
-        master_key: None,
-        ..Config::default()
-    };
+    let config = beside(url, data);
     if let Some(key) = &given.master_key {
         // The server is started without anybody's variables, so it finds the key here.
         std::fs::create_dir_all(data)?;

@@ -11,9 +11,11 @@ use super::crew::Crew;
 use super::ground::Ground;
 use super::orders::{Cue, LoadOrder, LoadReport, SinkOrder, SinkReady, Stage};
 use super::report::{About, Cpu, Percentiles, Report, rounded};
-use super::{Plan, disk, durability, processes};
+use super::{Plan, deliveries, disk, durability, processes};
+use crate::app::open_engine;
 use crate::cli::api::Api;
 use crate::cli::client::Target;
+use crate::engine::lookup_of;
 use crate::store::{Backend, Connection, history};
 
 /// How long the server may take to get ready, or to close its last attempts.
@@ -51,6 +53,14 @@ async fn run(
 ) -> anyhow::Result<Measured> {
     let Ground { location, url, data, application, .. } = ground;
     let first = history::last_key(&mut Connection::open(location)?)?;
+    let mut sink = crew.talk("sink", &["bench", "--role", "sink"])?;
+    let mut secrets = vec![application.signing_secret.clone()];
+    sink.tell(&SinkOrder { secrets: secrets.clone() }).await?;
+    let ready: SinkReady = sink.hear().await?;
+    if plan.endpoints > 0 {
+        secrets.extend(register(ground, plan.endpoints, ready.webhooks).await?);
+        sink.tell(&SinkOrder { secrets }).await?;
+    }
     let (server, port) = start_server(crew, url, data).await?;
     let api = Api::new(Target::at(([127, 0, 0, 1], port).into())?, &application.api_key)?;
     wait_until_ready(crew, &api).await?;
@@ -60,12 +70,9 @@ async fn run(
         Backend::Postgres => processes::postmaster(url),
     };
 
-    let mut sink = crew.talk("sink", &["bench", "--role", "sink"])?;
-    sink.tell(&SinkOrder { secret: application.signing_secret.clone() }).await?;
-    let ready: SinkReady = sink.hear().await?;
     let mut load = crew.talk("load", &["bench", "--role", "load"])?;
     let warm_up = plan.jobs.div_ceil(50);
-    let Plan { jobs, in_flight, payload } = *plan;
+    let Plan { jobs, in_flight, payload, .. } = *plan;
     let api_key = application.api_key.clone();
     let order = LoadOrder { server: port, api_key, sink: ready, warm_up, jobs, in_flight, payload };
     load.tell(&order).await?;
@@ -91,8 +98,11 @@ async fn run(
         faults.push(format!("{} jobs were accepted and never delivered", seen.lost));
     }
     faults.extend(seen.strangers.iter().cloned());
-    for job in &seen.sample {
-        faults.extend(audit::fault(&api, *job).await?);
+    // Each delivery is a request, so with many endpoints few jobs are asked for, or none.
+    let owed = 1 + usize::try_from(plan.endpoints)?;
+    let asked_for = seen.sample.iter().step_by(owed).filter(|_| owed <= audit::MOST_DELIVERIES);
+    for job in asked_for {
+        faults.extend(audit::fault(&api, *job, owed).await?);
         if faults.len() >= 5 {
             break;
         }
@@ -102,7 +112,8 @@ async fn run(
     if let Err(error) = durability::check(url) {
         faults.push(format!("{error:#}"));
     }
-    let tally = history::tally(&mut Connection::open(location)?, first, 1)?;
+    let tally =
+        history::tally(&mut Connection::open(location)?, first, 1 + i64::from(plan.endpoints))?;
     if tally.jobs != i64::from(warm_up + jobs) {
         faults.push(format!("{} jobs are stored of {}", tally.jobs, warm_up + jobs));
     }
@@ -141,8 +152,26 @@ async fn run(
     Ok(Measured { report, about, faults })
 }
 
+/// Endpoints of the application that submits, behind the place of its callbacks.
+async fn register(ground: &Ground, endpoints: u32, sink: u16) -> anyhow::Result<Vec<String>> {
+    let engine = open_engine(&ground.config()).await?;
+    let registered = async {
+        let caller = engine.authenticate(lookup_of(&ground.application.api_key)).await?;
+        let caller = caller.context("the application is gone")?;
+        let places = 1..1 + usize::try_from(endpoints)?;
+        deliveries::register(&engine, &caller, sink, places, "job.succeeded").await
+    }
+    .await;
+    engine.close();
+    registered
+}
+
 /// Starts `serve` as anybody would; its process id and port.
-async fn start_server(crew: &mut Crew, url: &str, data: &Path) -> anyhow::Result<(u32, u16)> {
+pub(super) async fn start_server(
+    crew: &mut Crew,
+    url: &str,
+    data: &Path,
+) -> anyhow::Result<(u32, u16)> {
     let data = data.to_str().context("the path is not UTF-8")?;
     let arguments = [
         ["--database", url],
@@ -167,7 +196,7 @@ async fn start_server(crew: &mut Crew, url: &str, data: &Path) -> anyhow::Result
     }
 }
 
-async fn wait_until_ready(crew: &mut Crew, api: &Api) -> anyhow::Result<()> {
+pub(super) async fn wait_until_ready(crew: &mut Crew, api: &Api) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if api.get("/readyz").await.is_ok() {
@@ -180,7 +209,7 @@ async fn wait_until_ready(crew: &mut Crew, api: &Api) -> anyhow::Result<()> {
 }
 
 /// Waits until nothing is owed any more; whether that came true.
-async fn settle(api: &Api) -> anyhow::Result<bool> {
+pub(super) async fn settle(api: &Api) -> anyhow::Result<bool> {
     let deadline = Instant::now() + PATIENCE;
     while metric(api, "ringback_deliveries_owed").await? != Some(0.0) {
         if Instant::now() > deadline {
@@ -197,7 +226,7 @@ fn own_children_cpu(crew: &Crew) -> Option<f64> {
 }
 
 /// What is counted before and after.
-struct Counters {
+pub(super) struct Counters {
     server: f64,
     database: Option<f64>,
     commits: Option<f64>,
@@ -205,14 +234,18 @@ struct Counters {
 }
 
 /// The difference.
-struct Spent {
-    server: f64,
-    database: Option<f64>,
+pub(super) struct Spent {
+    pub server: f64,
+    pub database: Option<f64>,
     commit_batch: Option<f64>,
 }
 
 impl Counters {
-    async fn read(api: &Api, server: u32, database: Option<u32>) -> anyhow::Result<Counters> {
+    pub(super) async fn read(
+        api: &Api,
+        server: u32,
+        database: Option<u32>,
+    ) -> anyhow::Result<Counters> {
         Ok(Counters {
             commits: metric(api, "ringback_commit_batch_size_count").await?,
             operations: metric(api, "ringback_commit_batch_size_sum").await?,
@@ -221,7 +254,7 @@ impl Counters {
         })
     }
 
-    fn since(&self, before: &Counters, backend: Backend) -> Spent {
+    pub(super) fn since(&self, before: &Counters, backend: Backend) -> Spent {
         let difference = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
         let commits = difference(self.commits, before.commits);
         let operations = difference(self.operations, before.operations);

@@ -7,6 +7,7 @@
 
 mod audit;
 mod crew;
+mod deliveries;
 mod disk;
 mod durability;
 mod ground;
@@ -27,6 +28,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::say;
+use crate::engine::MOST_ENDPOINTS;
 use crew::Crew;
 use ground::Ground;
 use measure::Measured;
@@ -56,6 +58,13 @@ pub struct Options {
     #[arg(long, value_name = "N", requires = "history",
         value_parser = clap::value_parser!(u32).range(1..=100))]
     pairs: Option<u32>,
+    /// Measure deliveries instead: events that are already due, --jobs of them over --endpoints
+    #[arg(long, conflicts_with_all = ["history", "payload", "in_flight"])]
+    deliveries: bool,
+    /// Endpoints that every job is told to besides its callback, 1,000 at most; with --deliveries
+    /// those that the deliveries go to [default: 0, or 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    endpoints: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -81,6 +90,7 @@ struct Plan {
     jobs: u32,
     in_flight: u32,
     payload: u32,
+    endpoints: u32,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -130,7 +140,12 @@ async fn work(
     crew: &mut Crew,
 ) -> anyhow::Result<Vec<String>> {
     let Options { jobs, in_flight, payload, .. } = *options;
-    let plan = Plan { jobs, in_flight, payload };
+    let endpoints = options.endpoints.unwrap_or(0);
+    let plan = Plan { jobs, in_flight, payload, endpoints };
+    anyhow::ensure!(
+        options.deliveries || i64::from(endpoints) <= MOST_ENDPOINTS,
+        "--endpoints {endpoints} is not allowed for one application: {MOST_ENDPOINTS} at most"
+    );
     if options.pairs.is_some() {
         let (compared, faults) = pairs::compare(options, &plan, folder, crew).await?;
         match options.json {
@@ -140,6 +155,17 @@ async fn work(
         return Ok(faults);
     }
     let ground = Ground::of(options.database.as_deref(), folder).await?;
+    if options.deliveries {
+        let endpoints = usize::try_from(options.endpoints.unwrap_or(1))?;
+        // Each is owed as much as the others.
+        let deliveries = usize::try_from(jobs)?.next_multiple_of(endpoints);
+        let (sent, faults) = deliveries::measure(&ground, deliveries, endpoints, crew).await?;
+        match options.json {
+            true => say!("{}", serde_json::to_string(&sent)?),
+            false => say!("{}", sent.table()),
+        }
+        return Ok(faults);
+    }
     if let Some(history) = options.history {
         past::fill(&ground, &plan, history, folder, crew).await?;
     }

@@ -17,6 +17,8 @@ pub(super) enum Verdict {
     Forged,
     /// Another event, or a body that is not of this bench.
     Unexpected,
+    /// The signature is right; it went to an endpoint, whose number stands for the job's.
+    ToEndpoint,
 }
 
 /// One received webhook.
@@ -45,6 +47,7 @@ impl Notice {
             Verdict::Good => 0,
             Verdict::Forged => 1,
             Verdict::Unexpected => 2,
+            Verdict::ToEndpoint => 3,
         });
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.at.to_le_bytes());
@@ -62,6 +65,7 @@ impl Notice {
             verdict: match verdict {
                 0 => Verdict::Good,
                 1 => Verdict::Forged,
+                3 => Verdict::ToEndpoint,
                 _ => Verdict::Unexpected,
             },
             number: u32::from_le_bytes(number),
@@ -83,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_notice_survives_the_wire() {
-        for verdict in [Verdict::Good, Verdict::Forged, Verdict::Unexpected] {
+        use Verdict::{Forged, Good, ToEndpoint, Unexpected};
+        for verdict in [Good, Forged, Unexpected, ToEndpoint] {
             let notice = Notice {
                 verdict,
                 number: 70_000,

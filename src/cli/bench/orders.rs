@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use crate::cli::output;
 
-/// First order of the sink.
+/// Orders of the sink: the first makes it listen, later ones replace what it verifies with.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SinkOrder {
-    /// `whsec_…`
-    pub secret: String,
+    /// `whsec_…` by the number at the end of the path; the first one where there is none.
+    pub secrets: Vec<String>,
 }
 
 /// Where the sink listens.

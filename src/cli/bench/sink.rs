@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
+use std::sync::{PoisonError, RwLock};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::Context as _;
@@ -26,7 +27,8 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 struct Sink {
-    keys: Keys,
+    /// By place.
+    keys: RwLock<Vec<Keys>>,
     ruler: Ruler,
     notices: mpsc::UnboundedSender<Notice>,
 }
@@ -34,14 +36,16 @@ struct Sink {
 async fn receive() -> anyhow::Result<()> {
     let mut orders = orders::listen();
     let order: SinkOrder = orders::next(&mut orders).await?;
-    let keys = Keys::parse(&[order.secret])?;
+    let keys = RwLock::new(read(&order)?);
     let (sender, notices) = mpsc::unbounded_channel();
     let sink = web::Data::new(Sink { keys, ruler: Ruler::new(&Clock::system()), notices: sender });
+    let listening = sink.clone();
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(sink.clone())
+            .app_data(listening.clone())
             .app_data(web::PayloadConfig::new(BODY_LIMIT))
             .route("/webhooks", web::post().to(take))
+            .route("/webhooks/{place}", web::post().to(take_at))
     })
     .workers(1)
     .disable_signals()
@@ -53,15 +57,60 @@ async fn receive() -> anyhow::Result<()> {
     tokio::select! {
         served = serving => Ok(served?),
         told = tell(listener, notices) => told,
-        // No more orders: whoever started this process is gone.
-        _ = orders.recv() => Ok(()),
+        obeyed = obey(orders, &sink) => obeyed,
     }
+}
+
+/// Takes new secrets until there are no more orders: whoever started this process is gone.
+async fn obey(mut orders: mpsc::UnboundedReceiver<String>, sink: &Sink) -> anyhow::Result<()> {
+    while let Ok(order) = orders::next::<SinkOrder>(&mut orders).await {
+        *sink.keys.write().unwrap_or_else(PoisonError::into_inner) = read(&order)?;
+    }
+    Ok(())
+}
+
+fn read(order: &SinkOrder) -> anyhow::Result<Vec<Keys>> {
+    order.secrets.iter().map(|secret| Keys::parse(std::slice::from_ref(secret))).collect()
+}
+
+impl Sink {
+    fn is_signed(&self, place: usize, request: &HttpRequest, body: &[u8], now: i64) -> bool {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(place).is_some_and(|keys| {
+            let verdict = keys.verify(request.headers(), body, now / 1_000_000);
+            verdict == verify::Verdict::Verified("v1")
+        })
+    }
+
+    fn tell(&self, request: &HttpRequest, notice: Notice) -> HttpResponse {
+        let id = request.headers().get("webhook-id").and_then(|id| id.to_str().ok());
+        let webhook = notice::webhook(id.unwrap_or_default());
+        // Nobody listens any more at the end of the bench only.
+        let _ = self.notices.send(Notice { webhook, ..notice });
+        match notice.verdict {
+            Verdict::Good | Verdict::ToEndpoint => HttpResponse::Ok().finish(),
+            Verdict::Forged | Verdict::Unexpected => HttpResponse::BadRequest().finish(),
+        }
+    }
+}
+
+/// What goes to an endpoint: its number is all that is needed.
+async fn take_at(
+    request: HttpRequest,
+    place: web::Path<u32>,
+    body: web::Bytes,
+    sink: web::Data<Sink>,
+) -> HttpResponse {
+    let (at, number) = (sink.ruler.now(), *place);
+    let known = usize::try_from(number);
+    let signed = known.is_ok_and(|place| sink.is_signed(place, &request, &body, at));
+    let verdict = if signed { Verdict::ToEndpoint } else { Verdict::Forged };
+    sink.tell(&request, Notice { verdict, number, at, job: Uuid::nil(), webhook: 0 })
 }
 
 async fn take(request: HttpRequest, body: web::Bytes, sink: web::Data<Sink>) -> HttpResponse {
     let now = sink.ruler.now();
-    let checked = sink.keys.verify(request.headers(), &body, now / 1_000_000);
-    let (number, job, verdict) = if checked != verify::Verdict::Verified("v1") {
+    let (number, job, verdict) = if !sink.is_signed(0, &request, &body, now) {
         (0, Uuid::nil(), Verdict::Forged)
     } else {
         match serde_json::from_slice::<Webhook<'_>>(&body) {
@@ -71,14 +120,7 @@ async fn take(request: HttpRequest, body: web::Bytes, sink: web::Data<Sink>) -> 
             _ => (0, Uuid::nil(), Verdict::Unexpected),
         }
     };
-    let id = request.headers().get("webhook-id").and_then(|id| id.to_str().ok());
-    let webhook = notice::webhook(id.unwrap_or_default());
-    // Nobody listens any more at the end of the bench only.
-    let _ = sink.notices.send(Notice { verdict, number, at: now, job, webhook });
-    match verdict {
-        Verdict::Good => HttpResponse::Ok().finish(),
-        Verdict::Forged | Verdict::Unexpected => HttpResponse::BadRequest().finish(),
-    }
+    sink.tell(&request, Notice { verdict, number, at: now, job, webhook: 0 })
 }
 
 #[derive(Deserialize)]
@@ -129,7 +171,7 @@ mod tests {
         let secret = SigningSecret::from_key(&[7; 32]).unwrap();
         let (sender, mut notices) = mpsc::unbounded_channel();
         let sink = web::Data::new(Sink {
-            keys: Keys::parse(&[secret.text().to_owned()]).unwrap(),
+            keys: RwLock::new(vec![Keys::parse(&[secret.text().to_owned()]).unwrap()]),
             ruler: Ruler::new(&Clock::system()),
             notices: sender,
         });

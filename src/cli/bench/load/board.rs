@@ -59,6 +59,8 @@ impl Board {
         let reason = match notice.verdict {
             Verdict::Forged => Some("a webhook's signature is wrong".to_owned()),
             Verdict::Unexpected => Some("a webhook is not what was asked for".to_owned()),
+            // Nobody waits for it; the audit counts what was delivered.
+            Verdict::ToEndpoint => None,
             Verdict::Good => match self.row(notice.number) {
                 Some(row) if row.received == 0 && row.submitted != 0 => {
                     row.received = notice.at;

@@ -1,0 +1,240 @@
+//! `bench --deliveries`: events that are already due go out to many endpoints; how many a second.
+//!
+//! What is owed is made beforehand, through the engine and without a server, so that nothing but
+//! claiming, signing, sending and recording is measured.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::crew::Crew;
+use super::ground::{Ground, RATE};
+use super::measure::{Counters, settle, start_server, wait_until_ready};
+use super::notice::{LENGTH, Notice, Verdict};
+use super::orders::{SinkOrder, SinkReady};
+use super::report::{Cpu, rounded};
+use super::{durability, processes};
+use crate::app::open_engine;
+use crate::cli::api::Api;
+use crate::cli::client::Target;
+use crate::engine::{
+    Address, Caller, EndpointSettings, Engine, MOST_ENDPOINTS, NewEndpoint, NewJob, lookup_of,
+};
+use crate::ids::Timestamp;
+
+/// When nothing has come for so long, nothing will.
+const STILL: Duration = Duration::from_secs(30);
+/// Jobs that are submitted in one batch.
+const BATCH: usize = 200;
+/// They never run: only that they were made is told.
+const FAR: Timestamp = Timestamp(4_102_444_800_000_000);
+
+/// The figures. Names and shape are what scripts rely on.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Sent {
+    pub deliveries_per_second: f64,
+    pub deliveries: usize,
+    pub endpoints: usize,
+    pub cpu_ms_per_delivery: Cpu,
+    pub peak_memory_mb: f64,
+    pub lost: usize,
+    pub duplicates: usize,
+}
+
+/// Runs once; what is wrong with the figures comes second.
+pub(super) async fn measure(
+    ground: &Ground,
+    deliveries: usize,
+    endpoints: usize,
+    crew: &mut Crew,
+) -> anyhow::Result<(Sent, Vec<String>)> {
+    let mut sink = crew.talk("sink", &["bench", "--role", "sink"])?;
+    // The sink has to listen before its address can be registered, and knows the secrets later.
+    sink.tell(&SinkOrder { secrets: Vec::new() }).await?;
+    let ready: SinkReady = sink.hear().await?;
+    let secrets = owe(ground, deliveries, endpoints, ready.webhooks).await?;
+    sink.tell(&SinkOrder { secrets }).await?;
+
+    let notices = TcpStream::connect((Ipv4Addr::LOCALHOST, ready.notices)).await?;
+    let (server, port) = start_server(crew, &ground.url, &ground.data).await?;
+    let api =
+        Api::new(Target::at((Ipv4Addr::LOCALHOST, port).into())?, &ground.application.api_key)?;
+    wait_until_ready(crew, &api).await?;
+    let database = processes::postmaster(&ground.url);
+    let before = Counters::read(&api, server, database).await?;
+    let received = receive(notices, deliveries).await?;
+    let settled = settle(&api).await?;
+    let spent =
+        Counters::read(&api, server, database).await?.since(&before, ground.location.backend);
+
+    let mut faults = received.strange;
+    let lost = deliveries.saturating_sub(received.count);
+    if lost > 0 || !settled {
+        faults.push(format!("{lost} of {deliveries} deliveries did not come"));
+    }
+    let peak_memory = processes::peak_memory_mib(server).context("the server is gone")?;
+    crew.stop("server").await?;
+    if let Err(error) = durability::check(&ground.url) {
+        faults.push(format!("{error:#}"));
+    }
+    let each = |millis: f64| rounded(millis / deliveries as f64);
+    let sent = Sent {
+        deliveries_per_second: rounded(received.count as f64 / received.seconds.max(1e-6)),
+        deliveries,
+        endpoints,
+        cpu_ms_per_delivery: Cpu {
+            server: each(spent.server),
+            database: spent.database.map(each),
+            total: spent.database.map(|database| each(spent.server + database)),
+        },
+        peak_memory_mb: rounded(peak_memory),
+        lost,
+        duplicates: received.duplicates,
+    };
+    Ok((sent, faults))
+}
+
+/// Registers the endpoints, and makes so many events that each is owed its share; their secrets.
+async fn owe(
+    ground: &Ground,
+    deliveries: usize,
+    endpoints: usize,
+    sink: u16,
+) -> anyhow::Result<Vec<String>> {
+    let engine = open_engine(&ground.config()).await?;
+    let owed = async {
+        let mut secrets = Vec::with_capacity(endpoints);
+        let most = usize::try_from(MOST_ENDPOINTS)?;
+        for first in (0..endpoints).step_by(most) {
+            let caller = application(&engine).await?;
+            let places = first..endpoints.min(first + most);
+            secrets.extend(register(&engine, &caller, sink, places, "job.created").await?);
+            let mut events = deliveries / endpoints;
+            let at_once = (BATCH * 10).div_ceil(endpoints.min(most)).clamp(1, BATCH);
+            while events > 0 {
+                let jobs = vec![job(); events.min(at_once)];
+                events -= jobs.len();
+                engine.submit_batch(&caller, jobs, None, None, "bench").await?;
+            }
+        }
+        Ok(secrets)
+    }
+    .await;
+    engine.close();
+    owed
+}
+
+/// Registers endpoints at places of the sink that want one kind of event; their secrets.
+pub(super) async fn register(
+    engine: &Engine,
+    caller: &Caller,
+    sink: u16,
+    places: std::ops::Range<usize>,
+    event: &str,
+) -> anyhow::Result<Vec<String>> {
+    let mut secrets = Vec::with_capacity(places.len());
+    for place in places {
+        let settings = EndpointSettings {
+            events: Some(vec![event.to_owned()]),
+            ..EndpointSettings::default()
+        };
+        let new = NewEndpoint { address: address(sink, place), settings, enabled: true };
+        let made = engine.create_endpoint(caller, new).await?;
+        secrets.push(made.key.context("a new endpoint has a key")?.shown);
+    }
+    Ok(secrets)
+}
+
+async fn application(engine: &Engine) -> anyhow::Result<Caller> {
+    let new = engine.create_application("bench", &["*".to_owned()], None, Some(RATE)).await?;
+    let caller = engine.authenticate(lookup_of(&new.api_key)).await?;
+    caller.context("a new application has a caller")
+}
+
+fn address(sink: u16, place: usize) -> Address {
+    let origin = format!("http://127.0.0.1:{sink}");
+    let url = format!("{origin}/webhooks/{place}");
+    Address { shown_url: url.clone(), url, origin }
+}
+
+fn job() -> NewJob {
+    NewJob {
+        job_type: "urn:job:noop".to_owned(),
+        specification: json!({}),
+        sources: Vec::new(),
+        group_id: None,
+        callback: None,
+        metadata: None,
+        priority: 0,
+        queue: "default".to_owned(),
+        run_at: Some(FAR),
+        expires_at: None,
+        max_attempts: None,
+        timeout_seconds: None,
+    }
+}
+
+#[derive(Default)]
+struct Received {
+    count: usize,
+    duplicates: usize,
+    seconds: f64,
+    strange: Vec<String>,
+}
+
+/// Reads what the sink tells until all are there or nothing comes any more.
+async fn receive(mut notices: TcpStream, deliveries: usize) -> anyhow::Result<Received> {
+    let (mut received, mut known) = (Received::default(), HashSet::with_capacity(deliveries));
+    let (mut first, mut last) = (i64::MAX, i64::MIN);
+    let mut buffer = Vec::with_capacity(256 * LENGTH);
+    let mut moved = Instant::now();
+    while received.count < deliveries && moved.elapsed() < STILL {
+        let Ok(read) = timeout(STILL, notices.read_buf(&mut buffer)).await else { break };
+        anyhow::ensure!(read? > 0, "the sink is gone");
+        moved = Instant::now();
+        let (records, _) = buffer.as_chunks::<LENGTH>();
+        for notice in records.iter().map(Notice::decode) {
+            if notice.verdict != Verdict::ToEndpoint {
+                if received.strange.len() < 5 {
+                    received.strange.push("a webhook's signature is wrong".to_owned());
+                }
+            } else if known.insert((notice.number, notice.webhook)) {
+                received.count += 1;
+                (first, last) = (first.min(notice.at), last.max(notice.at));
+            } else {
+                received.duplicates += 1;
+            }
+        }
+        buffer.drain(..buffer.len() / LENGTH * LENGTH);
+    }
+    received.seconds = (last - first).max(0) as f64 / 1_000_000.0;
+    Ok(received)
+}
+
+impl Sent {
+    /// For people.
+    pub(super) fn table(&self) -> String {
+        let cpu = &self.cpu_ms_per_delivery;
+        let total = cpu.total.map_or("unknown".to_owned(), |total| format!("{total:.3}"));
+        format!(
+            "{} deliveries that were due, to {} endpoints\n\n  deliveries a second   {:.0}\n  \
+             CPU a delivery        {total} ms (server {:.3})\n  server's peak memory  {:.1} MiB\n  \
+             lost                  {}\n  duplicates            {}\n\nevery signature checked",
+            self.deliveries,
+            self.endpoints,
+            self.deliveries_per_second,
+            cpu.server,
+            self.peak_memory_mb,
+            self.lost,
+            self.duplicates
+        )
+    }
+}
