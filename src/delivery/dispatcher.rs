@@ -205,11 +205,13 @@ impl Dispatcher {
     /// leaves such leases; no other node would touch them while this one is alive. Must not run
     /// beside `step`.
     pub async fn return_strays(&self) -> EngineResult<()> {
-        let leased = self.engine.own_deliveries().await?;
-        let strays: Vec<Key> = {
+        // What ends while the database answers was held before, and is none.
+        let before = self.held().clone();
+        let mut strays = self.engine.own_deliveries().await?;
+        {
             let held = self.held();
-            leased.into_iter().filter(|key| !held.contains(key)).collect()
-        };
+            strays.retain(|key| !before.contains(key) && !held.contains(key));
+        }
         if !strays.is_empty() {
             tracing::warn!(count = strays.len(), "nobody sent leased deliveries");
             self.engine.return_deliveries(strays).await?;
