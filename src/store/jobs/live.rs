@@ -16,7 +16,7 @@ pub struct LiveJob {
     pub queue: String,
     /// Larger first.
     pub priority: i64,
-    /// See [`phase`].
+    /// See [`super::phase`].
     pub phase: i64,
     /// Place in the queue.
     pub ready_sequence: i64,
@@ -119,7 +119,7 @@ pub fn insert_live<'a>(
 pub struct LiveChange {
     /// Key.
     pub id: Key,
-    /// See [`phase`].
+    /// See [`super::phase`].
     pub phase: i64,
     /// Place in the queue.
     pub ready_sequence: i64,
