@@ -39,9 +39,7 @@ pub(super) async fn fill(
         let mut connection = Connection::open(&location)?;
         if location.backend == Backend::Postgres {
             // Far more rows at once than a server ever writes.
-            connection.batch(
-                "SET statement_timeout = 0; SET enable_seqscan = on; SET enable_hashjoin = on",
-            )?;
+            connection.batch(history::UNBOUNDED)?;
         }
         let pattern = history::pattern(&mut connection)?
             .context("the database has unfinished jobs; --history wants an empty one")?;
