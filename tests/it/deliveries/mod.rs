@@ -6,6 +6,7 @@ mod formats;
 mod hostile;
 mod limits;
 mod listing;
+mod outgoing;
 mod owners;
 mod schedule;
 mod secrets;

@@ -193,7 +193,7 @@ fn parse_command(words: &[&str]) -> Result<Command, String> {
         },
         ["fail", lease, code, "retry", time] => Command::Fail {
             token: token(lease)?,
-            failure: Failure::new(code, "for now"),
+            failure: Failure::new(code, "a passing failure"),
             retry_at: Some(instant(time)?),
         },
         ["halt", lease] => Command::Halt { token: token(lease)? },
