@@ -172,7 +172,7 @@ impl Connection {
     }
 
     /// Inserts rows; how many were new.
-    pub fn insert(&mut self, rows: &Rows, on_conflict: OnConflict) -> StoreResult<usize> {
+    pub fn insert(&mut self, rows: Rows, on_conflict: OnConflict) -> StoreResult<usize> {
         if rows.is_empty() {
             return Ok(0);
         }
@@ -183,7 +183,7 @@ impl Connection {
     }
 
     /// Updates rows by their key columns; how many were there.
-    pub fn update(&mut self, rows: &Rows) -> StoreResult<usize> {
+    pub fn update(&mut self, rows: Rows) -> StoreResult<usize> {
         if rows.is_empty() {
             return Ok(0);
         }
@@ -194,7 +194,7 @@ impl Connection {
     }
 
     /// Deletes rows by their key columns; how many were there.
-    pub fn delete(&mut self, rows: &Rows) -> StoreResult<usize> {
+    pub fn delete(&mut self, rows: Rows) -> StoreResult<usize> {
         if rows.is_empty() {
             return Ok(0);
         }

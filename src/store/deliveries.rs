@@ -182,8 +182,8 @@ pub fn insert(connection: &mut Connection, deliveries: &[NewDelivery]) -> StoreR
             delivery.place.and_then(|place| place.rank).into(),
         ]);
     }
-    connection.insert(&lasting, OnConflict::Fail)?;
-    connection.insert(&live, OnConflict::Fail)?;
+    connection.insert(lasting, OnConflict::Fail)?;
+    connection.insert(live, OnConflict::Fail)?;
     Ok(())
 }
 
@@ -228,8 +228,8 @@ pub fn end(connection: &mut Connection, ended: &[Ended]) -> StoreResult<()> {
             delivery.completed_at.into(),
         ]);
     }
-    connection.delete(&live)?;
-    connection.update(&lasting)?;
+    connection.delete(live)?;
+    connection.update(lasting)?;
     Ok(())
 }
 
@@ -261,7 +261,7 @@ pub fn revive(
         Cell::Int(None),
         Cell::Int(None),
     ]);
-    connection.insert(&live, OnConflict::Fail)?;
+    connection.insert(live, OnConflict::Fail)?;
     Ok(())
 }
 

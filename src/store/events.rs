@@ -56,7 +56,7 @@ pub fn append(connection: &mut Connection, events: &[NewEvent]) -> StoreResult<(
             event.data.as_str().into(),
         ]);
     }
-    connection.insert(&rows, OnConflict::Fail)?;
+    connection.insert(rows, OnConflict::Fail)?;
     Ok(())
 }
 
@@ -159,13 +159,13 @@ const NEW_BODY: &[Column] = &[
 
 /// Stores renderings of new events.
 pub fn insert_bodies(connection: &mut Connection, bodies: &[NewBody]) -> StoreResult<()> {
-    connection.insert(&rows_of(bodies), OnConflict::Fail)?;
+    connection.insert(rows_of(bodies), OnConflict::Fail)?;
     Ok(())
 }
 
 /// Stores renderings of events of the past; where another replay was first, its own stays.
 pub fn add_bodies(connection: &mut Connection, bodies: &[NewBody]) -> StoreResult<()> {
-    connection.insert(&rows_of(bodies), OnConflict::Skip)?;
+    connection.insert(rows_of(bodies), OnConflict::Skip)?;
     Ok(())
 }
 

@@ -210,7 +210,7 @@ pub fn place_waiting(
         placed.chunks += 1;
         placed.events += row.size;
     }
-    connection.update(&places)?;
+    connection.update(places)?;
     Ok(placed)
 }
 

@@ -234,7 +234,7 @@ pub fn put(
             now.into(),
         ]);
     }
-    connection.insert(&fresh, OnConflict::Skip)?;
+    connection.insert(fresh, OnConflict::Skip)?;
     let sql = format!(
         "SELECT id, public_id, path, version_id, last_sequence, created_at FROM files \
          WHERE application_id = {application} AND deleted_at IS NULL AND path @key @lock"
@@ -284,9 +284,9 @@ pub fn put(
             acl: new.acl.clone(),
         });
     }
-    connection.update(&superseded)?;
-    connection.update(&replaced)?;
-    connection.insert(&rows, OnConflict::Fail)?;
+    connection.update(superseded)?;
+    connection.update(replaced)?;
+    connection.insert(rows, OnConflict::Fail)?;
     Ok(files)
 }
 
@@ -362,7 +362,7 @@ pub fn insert_job_files(connection: &mut Connection, files: &[JobFile]) -> Store
             file.version_id.into(),
         ]);
     }
-    connection.insert(&rows, OnConflict::Fail)?;
+    connection.insert(rows, OnConflict::Fail)?;
     Ok(())
 }
 
@@ -381,7 +381,7 @@ pub fn insert_sealed(connection: &mut Connection, sealed: &[(Key, Vec<u8>)]) -> 
     for (subject, value) in sealed {
         rows.push([(*subject).into(), value.clone().into()]);
     }
-    connection.insert(&rows, OnConflict::Fail)?;
+    connection.insert(rows, OnConflict::Fail)?;
     Ok(())
 }
 

@@ -97,7 +97,7 @@ pub fn insert(connection: &mut Connection, groups: &[GroupRow]) -> StoreResult<u
             group.updated_at.into(),
         ]);
     }
-    connection.insert(&rows, OnConflict::Skip)
+    connection.insert(rows, OnConflict::Skip)
 }
 
 /// Groups by key, held for this transaction.
@@ -158,5 +158,5 @@ pub fn update(connection: &mut Connection, groups: &[GroupRow]) -> StoreResult<u
             group.updated_at.into(),
         ]);
     }
-    connection.update(&rows)
+    connection.update(rows)
 }

@@ -60,7 +60,7 @@ pub fn take(
         subject_id.into(),
         expires_at.into(),
     ]);
-    Ok(connection.insert(&rows, OnConflict::Skip)? == 1)
+    Ok(connection.insert(rows, OnConflict::Skip)? == 1)
 }
 
 /// What a key stands for.

@@ -146,23 +146,24 @@ macro_rules! any_columns {
 }
 pub(super) use any_columns;
 
-/// Tables of `any_columns`.
+/// Tables of `any_columns`. Event 1 is always there; an outer join is how Postgres is told to look it
+/// up for each job: on tables that it believes to be small it would begin with all first events.
 macro_rules! any_tables {
     () => {
         "jobs j LEFT JOIN live_jobs l ON l.id = j.id \
-         JOIN events e ON e.subject_id = j.id AND e.sequence = 1"
+         LEFT JOIN events e ON e.subject_id = j.id AND e.sequence = 1"
     };
 }
 pub(super) use any_tables;
 
-/// Live jobs by key, held for this transaction.
+/// Live jobs by key, held for this transaction. Outer joins for the same reason as above.
 pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<JobRow>> {
     connection.load_by_keys(
         concat!(
             "SELECT ",
             live_columns!(),
-            " FROM live_jobs l JOIN jobs j ON j.id = l.id \
-             JOIN events e ON e.subject_id = l.id AND e.sequence = 1 WHERE l.id @key @lock"
+            " FROM live_jobs l LEFT JOIN jobs j ON j.id = l.id \
+             LEFT JOIN events e ON e.subject_id = l.id AND e.sequence = 1 WHERE l.id @key @lock"
         ),
         "ORDER BY l.id FOR UPDATE OF l",
         keys.iter().map(|key| Cell::from(*key)).collect(),
@@ -175,7 +176,7 @@ pub fn load_final(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<
         concat!(
             "SELECT ",
             final_columns!(),
-            " FROM jobs j JOIN events e ON e.subject_id = j.id AND e.sequence = 1 \
+            " FROM jobs j LEFT JOIN events e ON e.subject_id = j.id AND e.sequence = 1 \
              WHERE j.completed_at IS NOT NULL AND j.id @key @lock"
         ),
         "ORDER BY j.id FOR UPDATE OF j",
@@ -267,7 +268,7 @@ pub fn insert<'a>(
             job.created_at.into(),
         ]);
     }
-    connection.insert(&rows, OnConflict::Fail)
+    connection.insert(rows, OnConflict::Fail)
 }
 
 /// The end of a job, or a later change of its trash mark.
@@ -345,7 +346,7 @@ pub fn update_final(connection: &mut Connection, jobs: &[FinalJob]) -> StoreResu
             job.deleted_at.into(),
         ]);
     }
-    connection.update(&rows)
+    connection.update(rows)
 }
 
 /// Types of jobs by key.

@@ -365,7 +365,7 @@ pub fn update_endpoint(connection: &mut Connection, row: &ReceiverRow) -> StoreR
         row.discard_before.into(),
         row.settling.into(),
     ]);
-    connection.update(&rows)?;
+    connection.update(rows)?;
     Ok(())
 }
 

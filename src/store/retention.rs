@@ -177,7 +177,7 @@ pub fn purge(
             now.into(),
         ]);
     }
-    connection.insert(&lines, OnConflict::Skip)?;
+    connection.insert(lines, OnConflict::Skip)?;
     Ok(())
 }
 
@@ -226,7 +226,7 @@ pub fn forget_versions(connection: &mut Connection, ids: &[uuid::Uuid]) -> Store
     for id in ids {
         rows.push([(*id).into()]);
     }
-    connection.delete(&rows)?;
+    connection.delete(rows)?;
     Ok(())
 }
 

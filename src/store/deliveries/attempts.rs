@@ -21,7 +21,7 @@ pub fn begin_attempts(connection: &mut Connection, begun: &[(Key, i64, i64)]) ->
     for (delivery, number, at) in begun {
         rows.push([(*delivery).into(), (*number).into(), (*at).into(), "started".into()]);
     }
-    connection.insert(&rows, OnConflict::Fail)?;
+    connection.insert(rows, OnConflict::Fail)?;
     Ok(())
 }
 
@@ -92,7 +92,7 @@ pub fn close_attempts(connection: &mut Connection, closed: &[ClosedAttempt]) -> 
             attempt.timings.clone().into(),
         ]);
     }
-    connection.update(&rows)?;
+    connection.update(rows)?;
     Ok(())
 }
 

@@ -92,15 +92,16 @@ pub fn due(connection: &mut Connection, lane: i64, now: i64, limit: i64) -> Stor
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Live deliveries by key with their bodies, held for this transaction.
+/// Live deliveries by key with their bodies, held for this transaction. The lasting row and the
+/// receiver are always there; outer joins are how Postgres is told to begin with the keys.
 pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<OwedRow>> {
     connection.load_by_keys(
         "SELECT d.id, d.public_id, d.application_id, d.receiver_id, d.subject_id, d.sequence, \
          d.event_id, d.event_type, d.request_id, l.lane, l.phase, l.token, l.attempts, l.tries, \
          l.previous_failure, l.manner, d.created_at, r.version AS receiver_version, \
          j.public_id AS job_id, b.body \
-         FROM live_deliveries l JOIN deliveries d ON d.id = l.id \
-         JOIN receivers r ON r.id = d.receiver_id LEFT JOIN jobs j ON j.id = d.subject_id \
+         FROM live_deliveries l LEFT JOIN deliveries d ON d.id = l.id \
+         LEFT JOIN receivers r ON r.id = d.receiver_id LEFT JOIN jobs j ON j.id = d.subject_id \
          LEFT JOIN bodies b ON b.subject_id = d.subject_id AND b.sequence = d.sequence \
          AND b.format = r.format WHERE l.id @key @lock",
         "ORDER BY l.id FOR UPDATE OF l",
@@ -237,7 +238,7 @@ pub fn update_live(connection: &mut Connection, changes: &[LiveChange]) -> Store
             change.previous_failure.clone().into(),
         ]);
     }
-    connection.update(&rows)
+    connection.update(rows)
 }
 
 /// A lane that has something waiting.

@@ -129,7 +129,7 @@ pub fn set_phases(connection: &mut Connection, changes: &[(Key, i64, i64)]) -> S
     for (key, phase, due_at) in changes {
         rows.push([(*key).into(), (*phase).into(), (*due_at).into()]);
     }
-    connection.update(&rows)
+    connection.update(rows)
 }
 
 #[derive(QueryableByName)]
@@ -194,7 +194,7 @@ pub fn put_in_place(
         let rank = place.and_then(|place| place.rank);
         rows.push([(*key).into(), place.map(|place| place.track).into(), rank.into()]);
     }
-    connection.update(&rows)
+    connection.update(rows)
 }
 
 /// Whether anything on a lane has a place in the order of all, and in the order of a subject.
@@ -266,7 +266,7 @@ pub fn place(connection: &mut Connection, events: &[Placed]) -> StoreResult<BTre
         rows.push([row.id.into(), position.into()]);
         lanes.insert(row.lane);
     }
-    connection.update(&rows)?;
+    connection.update(rows)?;
     Ok(lanes)
 }
 

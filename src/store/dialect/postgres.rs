@@ -25,6 +25,7 @@ SET application_name = 'ringback';
 SET enable_seqscan = off;
 SET enable_mergejoin = off;
 SET enable_hashjoin = off;
+SET enable_material = off;
 SET jit = off;";
 
 pub(in crate::store) fn open(url: &str) -> StoreResult<PgConnection> {
@@ -76,38 +77,43 @@ pub(in crate::store) fn try_hold(
     Ok(row.is_some_and(|row| row.taken))
 }
 
-/// The cells of column `index` of rows that are `width` wide, as one array.
-fn column(cells: &[Cell], width: usize, index: usize, kind: Kind) -> Cell {
-    let column = cells.iter().skip(index).step_by(width);
-    // A cell of another type than its column cannot come from our own tables of columns; it would
-    // be stored as null and fail the column's NOT NULL or its reader.
+/// An empty column with room for so many cells.
+fn column(kind: Kind, rows: usize) -> Cell {
     match kind {
-        Kind::Int => Cell::Ints(
-            column.map(|cell| if let Cell::Int(value) = cell { *value } else { None }).collect(),
-        ),
-        Kind::Real => Cell::Reals(
-            column.map(|cell| if let Cell::Real(value) = cell { *value } else { None }).collect(),
-        ),
-        Kind::Text => Cell::Texts(
-            column
-                .map(|cell| if let Cell::Text(value) = cell { value.clone() } else { None })
-                .collect(),
-        ),
-        Kind::Bytes => Cell::Blobs(
-            column
-                .map(|cell| if let Cell::Bytes(value) = cell { value.clone() } else { None })
-                .collect(),
-        ),
+        Kind::Int => Cell::Ints(Vec::with_capacity(rows)),
+        Kind::Real => Cell::Reals(Vec::with_capacity(rows)),
+        Kind::Text => Cell::Texts(Vec::with_capacity(rows)),
+        Kind::Bytes => Cell::Blobs(Vec::with_capacity(rows)),
     }
 }
 
-fn columns(rows: &Rows) -> Vec<Cell> {
-    let width = rows.columns.len();
-    rows.columns
-        .iter()
-        .enumerate()
-        .map(|(index, (_, kind))| column(&rows.cells, width, index, *kind))
-        .collect()
+/// Adds a cell to a column. One of another type than its column cannot come from our own tables of
+/// columns; it would be stored as null and fail the column's NOT NULL or its reader.
+fn add(column: &mut Cell, cell: Cell) {
+    match (column, cell) {
+        (Cell::Ints(column), Cell::Int(value)) => column.push(value),
+        (Cell::Reals(column), Cell::Real(value)) => column.push(value),
+        (Cell::Texts(column), Cell::Text(value)) => column.push(value),
+        (Cell::Blobs(column), Cell::Bytes(value)) => column.push(value),
+        (Cell::Ints(column), _) => column.push(None),
+        (Cell::Reals(column), _) => column.push(None),
+        (Cell::Texts(column), _) => column.push(None),
+        (Cell::Blobs(column), _) => column.push(None),
+        _ => {}
+    }
+}
+
+/// Rows as whole columns.
+fn columns(columns: &[Column], cells: Vec<Cell>) -> Vec<Cell> {
+    let rows = cells.len() / columns.len().max(1);
+    let mut whole: Vec<Cell> = columns.iter().map(|(_, kind)| column(*kind, rows)).collect();
+    let mut cells = cells.into_iter();
+    for _ in 0..rows {
+        for (column, cell) in whole.iter_mut().zip(cells.by_ref()) {
+            add(column, cell);
+        }
+    }
+    whole
 }
 
 fn array_type(kind: Kind) -> &'static str {
@@ -138,9 +144,9 @@ pub(in crate::store) fn load_by_keys<T: FromRow>(
         Some(Cell::Bytes(_)) => Kind::Bytes,
         _ => Kind::Int,
     };
-    let list = column(&keys, 1, 0, kind);
+    let list = columns(&[("key", kind)], keys);
     let sql = sql.replace("@key", "= ANY(?)").replace("@lock", lock);
-    Ok(Statement::with(sql, vec![list]).load::<T>(connection)?)
+    Ok(Statement::with(sql, list).load::<T>(connection)?)
 }
 
 pub(in crate::store) fn load_by_pairs<T: FromRow>(
@@ -156,7 +162,7 @@ pub(in crate::store) fn load_by_pairs<T: FromRow>(
 
 pub(in crate::store) fn insert(
     connection: &mut PgConnection,
-    rows: &Rows,
+    rows: Rows,
     on_conflict: OnConflict,
 ) -> StoreResult<usize> {
     let names: Vec<&str> = rows.columns.iter().map(|column| column.0).collect();
@@ -167,7 +173,7 @@ pub(in crate::store) fn insert(
         names.join(", "),
         unnest(rows.columns)
     );
-    Ok(Statement::with(sql, columns(rows)).execute(connection)?)
+    Ok(Statement::with(sql, columns(rows.columns, rows.cells)).execute(connection)?)
 }
 
 fn matching_keys(rows: &Rows) -> String {
@@ -180,7 +186,7 @@ fn matching_keys(rows: &Rows) -> String {
     keys.join(" AND ")
 }
 
-pub(in crate::store) fn update(connection: &mut PgConnection, rows: &Rows) -> StoreResult<usize> {
+pub(in crate::store) fn update(connection: &mut PgConnection, rows: Rows) -> StoreResult<usize> {
     let sets: Vec<String> = rows
         .columns
         .iter()
@@ -192,17 +198,17 @@ pub(in crate::store) fn update(connection: &mut PgConnection, rows: &Rows) -> St
         rows.table,
         sets.join(", "),
         unnest(rows.columns),
-        matching_keys(rows)
+        matching_keys(&rows)
     );
-    Ok(Statement::with(sql, columns(rows)).execute(connection)?)
+    Ok(Statement::with(sql, columns(rows.columns, rows.cells)).execute(connection)?)
 }
 
-pub(in crate::store) fn delete(connection: &mut PgConnection, rows: &Rows) -> StoreResult<usize> {
+pub(in crate::store) fn delete(connection: &mut PgConnection, rows: Rows) -> StoreResult<usize> {
     let sql = format!(
         "DELETE FROM {} AS target USING {} WHERE {}",
         rows.table,
         unnest(rows.columns),
-        matching_keys(rows)
+        matching_keys(&rows)
     );
-    Ok(Statement::with(sql, columns(rows)).execute(connection)?)
+    Ok(Statement::with(sql, columns(rows.columns, rows.cells)).execute(connection)?)
 }

@@ -57,48 +57,53 @@ pub(in crate::store) fn load_by_pairs<T: FromRow>(
     Ok(rows)
 }
 
-/// Runs one statement for each row, with that row's cells.
-fn each_row(connection: &mut SqliteConnection, sql: String, rows: &Rows) -> StoreResult<usize> {
-    let (sql, mut changed) = (Sql::from(sql), 0);
-    for row in rows.cells.chunks(rows.columns.len()) {
-        changed += Statement::with(sql.clone(), row.to_vec()).execute(connection)?;
+/// Runs one statement for each row, with that row's cells; those of the keys last when they stand
+/// behind the others in the text.
+fn each_row(
+    connection: &mut SqliteConnection,
+    sql: String,
+    rows: Rows,
+    keys_last: bool,
+) -> StoreResult<usize> {
+    let (sql, width, mut changed) = (Sql::from(sql), rows.columns.len(), 0);
+    let keys = if keys_last { rows.keys } else { 0 };
+    let mut cells = rows.cells.into_iter();
+    while cells.len() > 0 {
+        let mut row: Vec<Cell> = cells.by_ref().take(width).collect();
+        row.rotate_left(keys.min(width));
+        changed += Statement::with(sql.clone(), row).execute(connection)?;
     }
     Ok(changed)
 }
 
 pub(in crate::store) fn insert(
     connection: &mut SqliteConnection,
-    rows: &Rows,
+    rows: Rows,
     on_conflict: OnConflict,
 ) -> StoreResult<usize> {
     let names: Vec<&str> = rows.columns.iter().map(|column| column.0).collect();
     let marks = vec!["?"; names.len()].join(", ");
     let skip = if on_conflict == OnConflict::Skip { " ON CONFLICT DO NOTHING" } else { "" };
     let sql = format!("INSERT INTO {} ({}) VALUES ({marks}){skip}", rows.table, names.join(", "));
-    each_row(connection, sql, rows)
+    each_row(connection, sql, rows, false)
 }
 
 pub(in crate::store) fn update(
     connection: &mut SqliteConnection,
-    rows: &Rows,
+    rows: Rows,
 ) -> StoreResult<usize> {
     let (keys, sets) = rows.columns.split_at(rows.keys);
     let sets: Vec<String> = sets.iter().map(|column| format!("{} = ?", column.0)).collect();
     let keys: Vec<String> = keys.iter().map(|column| format!("{} = ?", column.0)).collect();
     let sql = format!("UPDATE {} SET {} WHERE {}", rows.table, sets.join(", "), keys.join(" AND "));
-    let (sql, mut changed) = (Sql::from(sql), 0);
-    for row in rows.cells.chunks(rows.columns.len()) {
-        let (keys, sets) = row.split_at(rows.keys);
-        let cells = sets.iter().chain(keys).cloned().collect();
-        changed += Statement::with(sql.clone(), cells).execute(connection)?;
-    }
-    Ok(changed)
+    each_row(connection, sql, rows, true)
 }
 
 pub(in crate::store) fn delete(
     connection: &mut SqliteConnection,
-    rows: &Rows,
+    rows: Rows,
 ) -> StoreResult<usize> {
     let keys: Vec<String> = rows.columns.iter().map(|column| format!("{} = ?", column.0)).collect();
-    each_row(connection, format!("DELETE FROM {} WHERE {}", rows.table, keys.join(" AND ")), rows)
+    let sql = format!("DELETE FROM {} WHERE {}", rows.table, keys.join(" AND "));
+    each_row(connection, sql, rows, false)
 }

@@ -111,7 +111,7 @@ pub fn insert_live<'a>(
             job.failure_detail.clone().into(),
         ]);
     }
-    connection.insert(&rows, OnConflict::Fail)
+    connection.insert(rows, OnConflict::Fail)
 }
 
 /// The part of a live row that changes.
@@ -197,7 +197,7 @@ pub fn update_live(connection: &mut Connection, changes: &[LiveChange]) -> Store
             change.failure_detail.clone().into(),
         ]);
     }
-    connection.update(&rows)
+    connection.update(rows)
 }
 
 /// Writes changed live rows that keep their node, their phase and their place in the queue.
@@ -226,7 +226,7 @@ pub fn update_live_in_place(
             change.updated_at.into(),
         ]);
     }
-    connection.update(&rows)
+    connection.update(rows)
 }
 
 /// Takes jobs out of the live table.
@@ -235,5 +235,5 @@ pub fn delete_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<usi
     for key in keys {
         rows.push([(*key).into()]);
     }
-    connection.delete(&rows)
+    connection.delete(rows)
 }

@@ -47,7 +47,7 @@ pub fn make_ready(connection: &mut Connection, jobs: &[(Key, i64)]) -> StoreResu
     for (key, sequence) in jobs {
         rows.push([(*key).into(), phase::READY.into(), (*sequence).into()]);
     }
-    connection.update(&rows)
+    connection.update(rows)
 }
 
 /// When the next waiting job is due.
