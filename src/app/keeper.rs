@@ -45,6 +45,13 @@ fn fencing_time() -> Duration {
     NODE_LIFE.mul_f64(0.8)
 }
 
+/// How long the database may take before this node has to fence itself; a node that has done that
+/// is in no hurry.
+fn patience(heard: Instant) -> Duration {
+    let left = fencing_time().saturating_sub(heard.elapsed());
+    if left.is_zero() { fencing_time() } else { left }
+}
+
 /// What the loops of a node share.
 pub(super) struct Keeper {
     pub(super) engine: Arc<Engine>,
@@ -101,8 +108,12 @@ impl Keeper {
                 if let Some(standing) = self.say_alive(&mut heard).await {
                     beat();
                     alone = standing.alive <= 1;
-                    if let Err(error) = self.stand(standing).await {
-                        complain("dealing lanes", &error);
+                    // A database that falls silent meanwhile must not keep this node from fencing
+                    // itself; what is left undone comes with the next beat.
+                    match tokio::time::timeout(patience(heard), self.stand(standing)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => complain("dealing lanes", &error),
+                        Err(_) => tracing::error!("dealing lanes took too long"),
                     }
                 }
             }
@@ -116,6 +127,8 @@ impl Keeper {
             }
             let wait = match sight {
                 Sight::Doubt => DOUBT_PERIOD,
+                // Whoever joins now judges this node by its guard.
+                Sight::GuardLost | Sight::Unguarded => LOOK_PERIOD,
                 _ if alone && !ending => BEAT_PERIOD,
                 _ => LOOK_PERIOD,
             };
@@ -130,7 +143,7 @@ impl Keeper {
     async fn say_alive(&self, heard: &mut Instant) -> Option<Standing> {
         let began = Instant::now();
         let beat = self.engine.beat(self.started_at);
-        let standing = match tokio::time::timeout(fencing_time(), beat).await {
+        let standing = match tokio::time::timeout(patience(*heard), beat).await {
             Ok(Ok(standing)) => standing,
             Ok(Err(error)) => {
                 complain("beating", &error);

@@ -16,33 +16,33 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
-    /// One signed request and its record.
-    pub(super) async fn attempt(&self, delivery: OwedDelivery) {
+    /// One signed request; what is to be recorded of it.
+    pub(super) async fn attempt(&self, delivery: &OwedDelivery) -> Record {
         let started = Instant::now();
-        let keys = match self.keys(&delivery).await {
-            Ok(keys) if !keys.is_empty() => keys,
+        let keys = match self.keys(delivery).await {
+            Ok(keys) if keys.can_sign(delivery.receiver.signature) => keys,
             Ok(_) => {
                 // What cannot be signed is not sent; the lease is given back by the record.
                 tracing::error!("there is no secret that this delivery could be signed with");
-                return self.record(self.unsigned(&delivery)).await;
+                return self.unsigned(delivery);
             }
             Err(error) => {
                 complain("reading signing secrets", &error);
-                return self.record(self.unsigned(&delivery)).await;
+                return self.unsigned(delivery);
             }
         };
-        let sent = self.egress.send(self.outgoing(&delivery, &keys)).await;
+        let sent = self.egress.send(self.outgoing(delivery, &keys)).await;
         let elapsed = started.elapsed();
         let millis = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
         let now = self.engine.now();
         let client_errors = self.settings.client_errors;
-        let judged = judge(&delivery, &sent, now, millis, (self.chance)(), client_errors);
+        let judged = judge(delivery, &sent, now, millis, (self.chance)(), client_errors);
         self.metrics.observe_attempt(judged.closed.outcome, elapsed);
-        tell(&delivery, &judged, millis);
+        tell(delivery, &judged, millis);
         let receiver = &delivery.receiver;
         let (lane, health) = self.lanes().learn(delivery.lane, receiver, judged.bearing, now);
         let is_endpoint = receiver.is_endpoint;
-        let record = Record {
+        Record {
             delivery: delivery.key,
             receiver: receiver.key,
             receiver_version: receiver.version,
@@ -54,8 +54,7 @@ impl Dispatcher {
             disable: judged.wants_no_more.filter(|_| is_endpoint),
             health,
             lane,
-        };
-        self.record(record).await;
+        }
     }
 
     /// What is recorded when nothing could be signed: the schedule goes on as after any failure.
@@ -139,7 +138,7 @@ impl Dispatcher {
 
     /// Stores what came; goes on trying while the database cannot be reached, because what was
     /// received should not be sent again.
-    async fn record(&self, record: Record) {
+    pub(super) async fn record(&self, record: Record) {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.engine.record(record.clone()).await {

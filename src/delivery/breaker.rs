@@ -1,5 +1,5 @@
 //! Whether anything may be tried on a lane: closed after failures in a row or when its receiver
-//! asks for time, then open for one try, then open.
+//! asks for time, then open for one try, then for twice as many each time all goes well.
 //!
 //! Pure: told the time and what came, it says what has to be written down for the lane's next owner.
 
@@ -50,6 +50,9 @@ pub(super) enum Bearing {
 pub(super) struct Breaker {
     failures: u32,
     closed: Option<Closed>,
+    /// How many may be under way since it works again; a receiver that has just asked for time is
+    /// not sent all at once what has gathered meanwhile.
+    recovering: Option<usize>,
     /// Of the last change that was written down.
     number: i64,
 }
@@ -67,11 +70,14 @@ struct Closed {
 pub(super) enum Permission {
     /// Anything.
     All,
-    /// One, to see how it goes.
-    One,
+    /// So many at once, to see how it goes.
+    Some(usize),
     /// Nothing.
     None,
 }
+
+/// A lane on which so many at once went well has recovered.
+const RECOVERED: usize = 64;
 
 const RETRY_AFTER: &str = "retry_after";
 const FAILURES: &str = "failures";
@@ -81,6 +87,7 @@ impl Breaker {
     fn resume(trouble: &LaneTrouble) -> Breaker {
         Breaker {
             failures: 0,
+            recovering: None,
             closed: (!trouble.is_over()).then_some(Closed {
                 not_before: Timestamp(trouble.not_before),
                 closings: trouble.closings,
@@ -130,8 +137,8 @@ impl Breaker {
 
     pub(super) fn permission(&self, now: Timestamp) -> Permission {
         match &self.closed {
-            None => Permission::All,
-            Some(closed) if now >= closed.not_before => Permission::One,
+            None => self.recovering.map_or(Permission::All, Permission::Some),
+            Some(closed) if now >= closed.not_before => Permission::Some(1),
             Some(_) => Permission::None,
         }
     }
@@ -148,6 +155,12 @@ impl Breaker {
             Bearing::Nothing => None,
             Bearing::Received | Bearing::Answered => {
                 self.failures = 0;
+                // One more for each that went well is twice as many for all of them.
+                let grown = match (&self.closed, self.recovering) {
+                    (Some(_), _) => Some(2),
+                    (None, grown) => grown.map(|grown| grown + 1),
+                };
+                self.recovering = grown.filter(|grown| *grown < RECOVERED);
                 self.closed.take().map(|_| LaneChange::Open { lane, number: self.next_number(now) })
             }
             Bearing::Failed { retry_after: Some(at) } if at > now => {
@@ -228,13 +241,39 @@ mod tests {
         assert_eq!(closed_until(breaker.learn(1, FAILED, at(1), &settings)), Some(31));
         assert_eq!(breaker.permission(at(30)), Permission::None);
         assert!(breaker.learn(1, FAILED, at(2), &settings).is_none(), "sent before");
-        assert_eq!(breaker.permission(at(31)), Permission::One);
+        assert_eq!(breaker.permission(at(31)), Permission::Some(1));
         assert_eq!(closed_until(breaker.learn(1, FAILED, at(31), &settings)), Some(91));
         assert_eq!(closed_until(breaker.learn(1, FAILED, at(91), &settings)), Some(191));
         assert_eq!(closed_until(breaker.learn(1, FAILED, at(191), &settings)), Some(291));
         let opened = breaker.learn(1, Bearing::Answered, at(291), &settings);
         assert!(matches!(opened, Some(LaneChange::Open { lane: 1, .. })));
-        assert_eq!(breaker.permission(at(291)), Permission::All);
+        assert_eq!(breaker.permission(at(291)), Permission::Some(2));
+    }
+
+    #[test]
+    fn what_has_gathered_goes_out_by_and_by() {
+        let (mut breaker, settings) = (Breaker::default(), settings());
+        let asks = Bearing::Failed { retry_after: Some(Timestamp(100)) };
+        breaker.learn(1, asks, Timestamp(0), &settings);
+        let now = Timestamp(100);
+        let mut allowed = Vec::new();
+        while let Permission::Some(most) = breaker.permission(now) {
+            allowed.push(most);
+            (0..most).for_each(|_| drop(breaker.learn(1, Bearing::Received, now, &settings)));
+        }
+        assert_eq!(allowed, [1, 2, 4, 8, 16, 32]);
+        assert_eq!(breaker.permission(now), Permission::All);
+
+        // Whoever asks for time again begins again.
+        breaker.learn(1, asks, Timestamp(0), &settings);
+        breaker.learn(1, Bearing::Received, now, &settings);
+        breaker.learn(1, Bearing::Received, now, &settings);
+        assert_eq!(breaker.permission(now), Permission::Some(3));
+        let again = Bearing::Failed { retry_after: Some(Timestamp(200)) };
+        breaker.learn(1, again, now, &settings);
+        assert_eq!(breaker.permission(Timestamp(200)), Permission::Some(1));
+        breaker.learn(1, Bearing::Received, Timestamp(200), &settings);
+        assert_eq!(breaker.permission(Timestamp(200)), Permission::Some(2));
     }
 
     #[test]
@@ -247,7 +286,7 @@ mod tests {
         assert_eq!(closed_until(breaker.learn(1, asks(130), Timestamp(0), &settings)), Some(130));
         let just = Timestamp(130_000_000);
         assert_eq!(breaker.permission(Timestamp(just.0 - 1)), Permission::None);
-        assert_eq!(breaker.permission(just), Permission::One);
+        assert_eq!(breaker.permission(just), Permission::Some(1));
     }
 
     #[test]
@@ -265,7 +304,7 @@ mod tests {
         next.hasten(Timestamp(30_000_000), later);
         assert_eq!(next.permission(later), Permission::None, "the database has not heard of it");
         next.hasten(Timestamp(29_000_000), later);
-        assert_eq!(next.permission(later), Permission::One);
+        assert_eq!(next.permission(later), Permission::Some(1));
     }
 
     #[test]
@@ -295,7 +334,7 @@ mod tests {
         breaker.hasten(Timestamp(100), Timestamp(50));
         assert_eq!(breaker.not_before(), Some(Timestamp(300)));
         breaker.hasten(Timestamp(50), Timestamp(50));
-        assert_eq!(breaker.permission(Timestamp(50)), Permission::One);
+        assert_eq!(breaker.permission(Timestamp(50)), Permission::Some(1));
     }
 
     #[test]

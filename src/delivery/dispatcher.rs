@@ -12,7 +12,7 @@ use super::breaker::BreakerSettings;
 use super::lanes::{Bucket, LaneSettings, Lanes, Turn};
 use super::secrets::Secrets;
 use crate::egress::Client;
-use crate::engine::{ClientErrors, Engine, EngineResult, OwedDelivery, RateLimit};
+use crate::engine::{ClientErrors, Engine, EngineResult, Next, OwedDelivery, RateLimit, Record};
 use crate::ids::{Key, Timestamp};
 use crate::telemetry::{Metrics, complain};
 
@@ -285,13 +285,25 @@ impl Dispatcher {
             if dispatcher.lanes().sending(lane) {
                 dispatcher.engine.bells.deliveries.notify_one();
             }
-            if comes {
-                dispatcher.attempt(delivery).await;
+            let record = if comes { Some(dispatcher.attempt(&delivery).await) } else { None };
+            // A receiver that got it has room for another one while this is being recorded; what
+            // else came may change what is sent next.
+            let went_well = record.as_ref().is_some_and(is_plain_success);
+            if went_well && dispatcher.lanes().answered(lane) {
+                dispatcher.engine.bells.deliveries.notify_one();
+            }
+            if let Some(record) = record {
+                dispatcher.record(record).await;
             } else if let Err(error) = dispatcher.engine.return_deliveries(vec![key]).await {
                 complain("handing a delivery back", &error);
             }
             dispatcher.held().remove(&key);
-            if dispatcher.lanes().done(lane) {
+            let more = {
+                let mut lanes = dispatcher.lanes();
+                let again = !went_well && lanes.answered(lane);
+                lanes.done(lane) || again
+            };
+            if more {
                 dispatcher.engine.bells.deliveries.notify_one();
             }
             dispatcher.freed.notify_waiters();
@@ -373,4 +385,9 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// Whether a receiver has taken what it was sent and said nothing else.
+fn is_plain_success(record: &Record) -> bool {
+    matches!(record.next, Next::Delivered) && record.disable.is_none() && !record.receiver_gone
 }

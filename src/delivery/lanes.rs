@@ -87,7 +87,7 @@ pub(super) enum Turn {
 /// One lane as this process sees it.
 #[derive(Default)]
 struct Lane {
-    /// Leased here and not yet recorded.
+    /// Leased here and not yet answered.
     taken: usize,
     /// Of those, waiting for a token.
     waiting: usize,
@@ -332,7 +332,7 @@ impl Lanes {
         };
         let mut room = match lane.breaker.permission(now) {
             Permission::All => own,
-            Permission::One => own.min(usize::from(taken == 0)),
+            Permission::Some(most) => own.min(most.saturating_sub(taken)),
             Permission::None => 0,
         };
         let is_slow = lane.bucket.as_ref().is_some_and(|bucket| bucket.is_slow(longest_turn));
@@ -416,11 +416,17 @@ impl Lanes {
         self.again(id)
     }
 
-    /// A delivery is recorded.
-    pub(super) fn done(&mut self, id: i64) -> bool {
+    /// A receiver has answered, or was not asked after all: there is room for another one. Whether
+    /// there was more than there was room for.
+    pub(super) fn answered(&mut self, id: i64) -> bool {
         let lane = self.lanes.entry(id).or_default();
         lane.taken = lane.taken.saturating_sub(1);
         lane.used_at = Some(Instant::now());
+        self.again(id)
+    }
+
+    /// A delivery is recorded; whether any lane is still to be asked.
+    pub(super) fn done(&mut self, id: i64) -> bool {
         let mark = application_mark(id);
         if let Some(held) = self.held.get_mut(&mark) {
             *held = held.saturating_sub(1);
@@ -428,7 +434,7 @@ impl Lanes {
                 self.held.remove(&mark);
             }
         }
-        self.again(id) || self.any_wanted()
+        self.any_wanted()
     }
 
     /// Asks again for a lane that had more than it had room for; whether there is one.

@@ -138,12 +138,11 @@ pub(super) fn next(
     }
 }
 
-/// When the next try may start. What the receiver asked for is kept exactly, unless it has passed.
+/// When the next try may start: not before the schedule says, nor before what the receiver asked for.
+/// A receiver that asks for a second each time would else use up all tries within seconds.
 fn due_at(wait: Duration, asked: Option<Timestamp>, now: Timestamp, chance: f64) -> Timestamp {
-    match asked {
-        Some(at) => at.max(now),
-        None => now.plus(Schedule::with_jitter(wait, chance)),
-    }
+    let scheduled = now.plus(Schedule::with_jitter(wait, chance));
+    asked.map_or(scheduled, |at| at.max(scheduled))
 }
 
 /// Values that must not be stored even when a receiver sends them back, the longest first: one may
@@ -214,13 +213,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_retry_keeps_what_the_receiver_asked_for() {
+    fn a_receiver_may_put_a_retry_off_and_not_hasten_it() {
         let (wait, now) = (Duration::from_secs(5), Timestamp(1_000_000_000));
         assert_eq!(due_at(wait, None, now, 0.0), now.plus_millis(5_000));
         assert_eq!(due_at(wait, None, now, 1.0), now.plus_millis(5_500));
         let asked = now.plus_millis(120_000);
         assert_eq!(due_at(wait, Some(asked), now, 1.0), asked);
-        assert_eq!(due_at(wait, Some(Timestamp(0)), now, 1.0), now);
+        for early in [Timestamp(0), now, now.plus_millis(1_000)] {
+            assert_eq!(due_at(wait, Some(early), now, 0.0), now.plus_millis(5_000));
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::receivers::{
 use crate::formats::Signature;
 use crate::ids::{Key, Timestamp, new_id, new_stamp};
 use crate::store::receivers::ReceiverRow;
-use crate::store::{StoreError, Transaction, receivers};
+use crate::store::{StoreError, Transaction, lanes, receivers};
 pub(super) use backlog::{Settling, reason_to_cancel};
 pub use merge::{HeaderChanges, MOST_HEADER_BYTES, MOST_HEADERS, RateChange};
 pub use secrets::{KeyRing, NewSecret, PublicKeyView, SecretKind, SecretView};
@@ -338,6 +338,12 @@ impl Engine {
                     row.settling = 1;
                 }
                 let mut lanes = Vec::new();
+                if patch.address.is_some() {
+                    // What failed was another address.
+                    row.failing_since = None;
+                    lanes::probe(transaction, row.lane, now.0)?;
+                    lanes.push(row.lane);
+                }
                 match (patch.enabled, row.disabled_at) {
                     (Some(false), None) => {
                         let reason = state::BY_REQUEST;

@@ -15,7 +15,7 @@ use super::receivers::{Ordering, Receiver};
 use crate::formats::{EventView, examples};
 use crate::ids::{Key, SubjectKind, Timestamp, new_id};
 use crate::lifecycle::EventType;
-use crate::store::deliveries::{NewDelivery, Place, manner, phase};
+use crate::store::deliveries::{NewDelivery, Place, STRICT_TRACK, manner, phase};
 use crate::store::events::{NewBody, NewEvent};
 use crate::store::feed::{Member, NewChunk};
 use crate::store::{StoreResult, Transaction, deliveries, events, feed};
@@ -285,7 +285,7 @@ fn new_delivery(
         Ordering::PerJob => {
             Some(Place { track: occurrence.subject, rank: Some(occurrence.sequence) })
         }
-        Ordering::Strict => Some(Place { track: 0, rank: None }),
+        Ordering::Strict => Some(Place { track: STRICT_TRACK, rank: None }),
     };
     let wait = receiver.schedule().delay_before(1).unwrap_or_default();
     NewDelivery {
@@ -307,7 +307,8 @@ fn new_delivery(
         place,
         lane: receiver.lane,
         request_id: occurrence.request_id.to_owned(),
-        created_at: occurrence.at.0,
+        // Whoever knows of a discard comes after it, whatever its clock says.
+        created_at: occurrence.at.max(receiver.discard_before).0,
         due_at: occurrence.at.plus(wait).0,
     }
 }

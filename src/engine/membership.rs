@@ -49,6 +49,8 @@ pub enum Sight {
     News,
     /// This node's own guard is gone: others may take it for dead.
     GuardLost,
+    /// This node has no guard and gets none.
+    Unguarded,
 }
 
 /// What this node knows of its membership.
@@ -170,7 +172,7 @@ impl Engine {
                 *seen =
                     Seen { room: seen.room, neighbours: Neighbours::again(), ..Seen::default() };
             }
-            return if had_guard { Sight::GuardLost } else { Sight::Quiet };
+            return if had_guard { Sight::GuardLost } else { Sight::Unguarded };
         };
         seen.guard = Some(guard);
         seen.gone = seen.neighbours.judge(&view.peers, Instant::now());

@@ -18,8 +18,8 @@ use super::receivers::Receiver;
 use super::stored::read_id;
 use crate::ids::{Key, Timestamp};
 use crate::store::deliveries::{
-    ClosedAttempt, Ended, LiveChange, LiveRow, OrderedRow, OwedRow, Predecessor, manner, phase,
-    status,
+    ClosedAttempt, Ended, LiveChange, LiveRow, OrderedRow, OwedRow, Predecessor, STRICT_TRACK,
+    manner, phase, status,
 };
 use crate::store::lanes::LaneTrouble;
 use crate::store::{StoreResult, Transaction, deliveries, lanes, receivers};
@@ -331,7 +331,7 @@ fn is_to_be_held(record: &Record) -> bool {
 
 /// A strict endpoint gets nothing behind what it did not get.
 fn may_block(record: &Record, row: &LiveRow) -> bool {
-    row.track == Some(0) && matches!(record.next, Next::End { .. })
+    row.track == Some(STRICT_TRACK) && matches!(record.next, Next::End { .. })
 }
 
 /// What one record leaves behind; lanes that have something to send. `again` is whether the endpoint
@@ -392,6 +392,12 @@ pub(super) fn follow(
     let (Some(track), Some(rank)) = (ended.track, ended.rank) else { return Ok(()) };
     let next = deliveries::successor(transaction, ended.lane, track, rank)?;
     if let Some(next) = next.filter(|next| deliveries::waits_for_others(next.phase)) {
+        // While an endpoint changes from strict to another order, its rows leave the track of all
+        // jobs page by page: what stood before this one may have left already and not have its
+        // turn yet. This one gets its place when it leaves, too.
+        if track == STRICT_TRACK && !deliveries::is_to_strict(transaction, next.id)? {
+            return Ok(());
+        }
         deliveries::advance(transaction, &[next.id], phase::WAITING, now.0)?;
         ring.push(ended.lane);
     }

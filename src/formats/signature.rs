@@ -55,9 +55,13 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Whether nothing can be signed with them.
-    pub fn is_empty(&self) -> bool {
-        self.secrets.is_empty() && self.ed25519.is_empty()
+    /// Whether a request can be signed in this way with them. Shared secrets sign beside key pairs;
+    /// key pairs alone say nothing to a receiver that has a secret.
+    pub fn can_sign(&self, signature: Signature) -> bool {
+        match signature {
+            Signature::Standard | Signature::Hex => !self.secrets.is_empty(),
+            Signature::Ed25519 => !self.ed25519.is_empty() || !self.secrets.is_empty(),
+        }
     }
 }
 
@@ -88,6 +92,19 @@ mod tests {
         }
         let error = Signature::parse(&"x".repeat(1_000)).unwrap_err().to_string();
         assert!(error.len() < 200, "{error}");
+    }
+
+    #[test]
+    fn keys_sign_only_what_their_kind_can() {
+        let secrets = vec![SigningSecret::from_key(&[7; 32]).unwrap()];
+        let ed25519 = vec![Ed25519Key::from_seed(&[7; 32]).unwrap()];
+        let signs = |keys: &SigningKeys| Signature::ALL.map(|signature| keys.can_sign(signature));
+        let [standard, hex, own] = [Signature::Standard, Signature::Hex, Signature::Ed25519];
+        assert_eq!(Signature::ALL, [standard, hex, own]);
+        assert_eq!(signs(&SigningKeys::default()), [false, false, false]);
+        assert_eq!(signs(&SigningKeys::from(secrets)), [true, true, true]);
+        let pairs = SigningKeys { secrets: Vec::new(), ed25519 };
+        assert_eq!(signs(&pairs), [false, false, true]);
     }
 
     #[test]

@@ -68,6 +68,9 @@ pub mod manner {
     pub const TRIGGER: i64 = 4;
 }
 
+/// The track of everything that a strict endpoint is owed; others are keys of subjects.
+pub const STRICT_TRACK: i64 = 0;
+
 /// A place in an order of deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {

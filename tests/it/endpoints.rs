@@ -3,6 +3,7 @@
 //!
 //! One node on a manual clock in most, driven by steps. What comes after what is not looked at here.
 
+mod anew;
 mod attempts;
 mod backlog;
 mod bounds;

@@ -16,7 +16,9 @@ use crate::engine::operation::subject;
 use crate::engine::receivers::Ordering;
 use crate::ids::{Key, Timestamp};
 use crate::store::deliveries::manner::EVENT;
-use crate::store::deliveries::{BacklogRow, Ended, OrderedRow, Place, manner, phase, status};
+use crate::store::deliveries::{
+    BacklogRow, Ended, OrderedRow, Place, STRICT_TRACK, manner, phase, status,
+};
 use crate::store::receivers::ReceiverRow;
 use crate::store::{StoreResult, Transaction, deliveries, receivers};
 
@@ -288,7 +290,7 @@ fn is_in_order(
 fn new_place(stand: &Stand, delivery: &BacklogRow) -> Option<Option<Place>> {
     match (stand.ordering, delivery.track) {
         (Ordering::None, Some(_)) => Some(None),
-        (Ordering::PerJob, Some(0)) => {
+        (Ordering::PerJob, Some(STRICT_TRACK)) => {
             Some(Some(Place { track: delivery.subject_id, rank: Some(delivery.sequence) }))
         }
         _ => None,

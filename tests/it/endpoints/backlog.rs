@@ -18,11 +18,11 @@ impl World {
         jobs
     }
 
-    async fn disable(&self, endpoint: &Endpoint) {
+    pub(super) async fn disable(&self, endpoint: &Endpoint) {
         self.node.engine.disable_endpoint(&self.caller, endpoint.id).await.unwrap();
     }
 
-    async fn enable(&self, endpoint: &Endpoint, backlog: Backlog) {
+    pub(super) async fn enable(&self, endpoint: &Endpoint, backlog: Backlog) {
         self.node.engine.enable_endpoint(&self.caller, endpoint.id, backlog).await.unwrap();
     }
 

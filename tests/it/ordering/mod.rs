@@ -4,6 +4,7 @@
 mod backlogs;
 mod changes;
 mod discards;
+mod leaving;
 mod locks;
 mod nodes;
 mod outside;
