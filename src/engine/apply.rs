@@ -1,6 +1,7 @@
 //! One command on one job: load and hold, decide, write the row, the event and what it owes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
@@ -33,20 +34,21 @@ pub(super) struct Changes {
     ledger: Ledger,
 }
 
+/// `ledger` is what the batch has announced so far; it is written here, with all that comes to it.
 pub(super) fn apply(
     core: &Core,
     transaction: &mut Transaction<'_>,
     applies: &[(usize, &Apply)],
     now: Timestamp,
+    mut ledger: Ledger,
     answer: &mut impl FnMut(usize, Outcome),
 ) -> StoreResult<()> {
     if applies.is_empty() {
-        return Ok(());
+        return ledger.write(transaction, core);
     }
-    let keys: Vec<Key> = applies.iter().map(|(_, apply)| apply.job).collect();
-    let mut held = hold(transaction, &keys)?;
+    let mut held = hold(transaction, applies)?;
     let receivers = core.receivers(transaction, held.values().filter_map(|job| job.receiver))?;
-    let mut changes = Changes::default();
+    let mut changes = Changes { ledger, ..Changes::default() };
     let mut group_lanes = Vec::new();
     let mut answers = Vec::new();
     for (place, apply) in applies {
@@ -93,13 +95,32 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Jobs by key, live or final, held for this transaction.
-fn hold(transaction: &mut Transaction<'_>, keys: &[Key]) -> StoreResult<HashMap<Key, StoredJob>> {
-    let mut held = HashMap::with_capacity(keys.len());
-    for row in jobs::load_live(transaction, keys)? {
+/// The jobs of these commands, live or final, held for this transaction.
+fn hold(
+    transaction: &mut Transaction<'_>,
+    applies: &[(usize, &Apply)],
+) -> StoreResult<HashMap<Key, StoredJob>> {
+    let mut held = HashMap::with_capacity(applies.len());
+    let claimed: HashMap<Key, &Arc<StoredJob>> = applies
+        .iter()
+        .filter_map(|(_, apply)| apply.claimed.as_ref().map(|claimed| (apply.job, claimed)))
+        .collect();
+    let known: Vec<Key> = claimed.keys().copied().collect();
+    for row in jobs::load_states(transaction, &known)? {
+        if let Some(claimed) = claimed.get(&row.id) {
+            held.insert(row.id, claimed.at(row));
+        }
+    }
+    let unknown: Vec<Key> = applies
+        .iter()
+        .map(|(_, apply)| apply.job)
+        .filter(|key| !claimed.contains_key(key))
+        .collect();
+    for row in jobs::load_live(transaction, &unknown)? {
         held.insert(row.id, StoredJob::read(row)?);
     }
-    let rest: Vec<Key> = keys.iter().copied().filter(|key| !held.contains_key(key)).collect();
+    let all = applies.iter().map(|(_, apply)| apply.job);
+    let rest: Vec<Key> = all.filter(|key| !held.contains_key(key)).collect();
     for row in jobs::load_final(transaction, &rest)? {
         held.insert(row.id, StoredJob::read(row)?);
     }

@@ -5,6 +5,7 @@ use super::apply::apply;
 use super::claim::claim;
 use super::core::Core;
 use super::error::EngineError;
+use super::ledger::Ledger;
 use super::operation::{Operation, Outcome};
 use super::record::{claim_deliveries, record};
 use super::submit::submit;
@@ -35,8 +36,9 @@ pub(super) fn execute(
             *slot = Some(outcome);
         }
     };
-    submit(core, transaction, &submits, run, &mut answer)?;
-    apply(core, transaction, &applies, now, &mut answer)?;
+    let mut ledger = Ledger::default();
+    submit(core, transaction, &submits, run, &mut ledger, &mut answer)?;
+    apply(core, transaction, &applies, now, ledger, &mut answer)?;
     record(core, transaction, &records, now, &mut answer)?;
     // Claims come last, so that they find what this very batch made ready or due.
     for (place, operation) in operations.iter().enumerate() {

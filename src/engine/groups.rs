@@ -111,11 +111,8 @@ impl Engine {
             let live = page.iter().filter(|job| !Status::from_number(job.status).is_final());
             let stops = live.map(|job| {
                 self.apply_with(Apply {
-                    job: job.id,
-                    command: Command::Stop,
-                    outputs: Vec::new(),
-                    render: None,
                     application: Some(caller.application),
+                    ..Apply::new(job.id, Command::Stop)
                 })
             });
             // All of a page at once, so that they share commits.

@@ -1,6 +1,8 @@
 //! What applications ask for: jobs alone and in batches, retries, stops, the trash, files.
 //! Everything is checked before it becomes an operation.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -76,7 +78,7 @@ impl Engine {
         let now = self.now();
         let group = job.group_id.map_or(GroupChoice::Alone, GroupChoice::Join);
         let draft = self.draft(caller, job, None, now, request_id).await?;
-        let (id, submission) = (draft.id, draft.submission.clone());
+        let (id, submission) = (draft.id, Arc::clone(&draft.submission));
         let submit = Submit {
             application: caller.application,
             drafts: vec![draft],
@@ -87,7 +89,7 @@ impl Engine {
             request_id: request_id.to_owned(),
         };
         match self.run_submit(submit).await? {
-            None => Ok(newborn(id, submission, caller.application, now)?),
+            None => Ok(newborn(id, submission, caller.application, now)),
             Some((_, id)) => self.first_state(id).await,
         }
     }
@@ -117,11 +119,10 @@ impl Engine {
                 other => other,
             })?);
         }
-        let born: Result<Vec<StoredJob>, _> = drafts
+        let born = drafts
             .iter()
-            .map(|draft| newborn(draft.id, draft.submission.clone(), caller.application, now))
-            .collect();
-        let born = born?;
+            .map(|draft| newborn(draft.id, Arc::clone(&draft.submission), caller.application, now));
+        let born: Vec<StoredJob> = born.collect();
         let submit = Submit {
             application: caller.application,
             drafts,
@@ -160,7 +161,7 @@ impl Engine {
     async fn first_state(&self, id: Uuid) -> EngineResult<StoredJob> {
         let row = self.store.read(move |connection| jobs::find(connection, id)).await?;
         let job = row.map(StoredJob::read).transpose()?.ok_or(EngineError::IdempotencyGone)?;
-        Ok(newborn(job.id, job.submission, job.application, job.created_at)?)
+        Ok(newborn(job.id, job.submission, job.application, job.created_at))
     }
 
     async fn first_states_of_group(&self, group_id: Uuid) -> EngineResult<BatchAnswer> {
@@ -180,7 +181,7 @@ impl Engine {
         let mut jobs = Vec::with_capacity(rows.len());
         for row in rows {
             let job = StoredJob::read(row)?;
-            jobs.push(newborn(job.id, job.submission, job.application, job.created_at)?);
+            jobs.push(newborn(job.id, job.submission, job.application, job.created_at));
         }
         Ok(BatchAnswer { group_id, jobs })
     }
@@ -292,11 +293,8 @@ impl Engine {
         let mut job = self.find_job(caller, id).await?;
         let applied = self
             .apply_with(Apply {
-                job: job.key,
-                command: Command::Stop,
-                outputs: Vec::new(),
-                render: None,
                 application: Some(caller.application),
+                ..Apply::new(job.key, Command::Stop)
             })
             .await?;
         job.state = applied.state;
@@ -307,11 +305,8 @@ impl Engine {
     pub async fn trash(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
         let job = self.find_job(caller, id).await?;
         self.apply_with(Apply {
-            job: job.key,
-            command: Command::Trash,
-            outputs: Vec::new(),
-            render: None,
             application: Some(caller.application),
+            ..Apply::new(job.key, Command::Trash)
         })
         .await
         .map(|_| ())
@@ -358,9 +353,10 @@ impl Engine {
             retry_of: Some(old.id),
             actor: caller.actor(),
             request_id: request_id.to_owned(),
-            ..old.submission
+            ..Arc::unwrap_or_clone(old.submission)
         };
-        let draft = complete_draft(new, submission.clone(), receiver, sealed)?;
+        let draft = complete_draft(new, submission, receiver, sealed)?;
+        let submission = Arc::clone(&draft.submission);
         let submit = Submit {
             application: caller.application,
             drafts: vec![draft],
@@ -371,7 +367,7 @@ impl Engine {
             request_id: request_id.to_owned(),
         };
         match self.run_submit(submit).await? {
-            None => Ok(newborn(new, submission, caller.application, now)?),
+            None => Ok(newborn(new, submission, caller.application, now)),
             Some((_, id)) => self.first_state(id).await,
         }
     }
@@ -443,5 +439,6 @@ fn complete_draft(
 ) -> EngineResult<Draft> {
     let json = serde_json::to_string(&submission)
         .map_err(|error| EngineError::Store(StoreError::Corrupt(error.to_string())))?;
+    let submission = Arc::new(submission);
     Ok(Draft { id, submission, json, receiver, event_id: new_id(), sealed })
 }

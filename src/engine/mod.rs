@@ -273,28 +273,26 @@ impl Engine {
 
     /// One command on one job.
     pub async fn apply(&self, job: Key, command: Command) -> EngineResult<Applied> {
-        self.apply_with(Apply {
-            job,
-            command,
-            outputs: Vec::new(),
-            render: None,
-            application: None,
-        })
-        .await
+        self.apply_with(Apply::new(job, command)).await
     }
 
-    /// The end of good work: outputs are published in the same step, and `render` makes the
-    /// result's payload of them.
+    /// The end of good work on a claimed job: outputs are published in the same step, and `render`
+    /// makes the result's payload of them.
     pub async fn succeed(
         &self,
-        job: Key,
-        token: i64,
+        job: &Arc<StoredJob>,
         outputs: Vec<Output>,
         render: RenderPayload,
     ) -> EngineResult<Applied> {
+        let token = job.state.token;
         let command = Command::Succeed { token, payload: stored::json_null() };
-        self.apply_with(Apply { job, command, outputs, render: Some(render), application: None })
-            .await
+        self.apply_with(Apply {
+            outputs,
+            render: Some(render),
+            claimed: Some(Arc::clone(job)),
+            ..Apply::new(job.key, command)
+        })
+        .await
     }
 
     pub(self) async fn apply_with(&self, apply: Apply) -> EngineResult<Applied> {

@@ -56,7 +56,7 @@ pub struct Draft {
     /// Id outside.
     pub id: Uuid,
     /// What was asked.
-    pub submission: Submission,
+    pub submission: Arc<Submission>,
     /// The same as JSON: what event 1 holds.
     pub json: String,
     /// Callback.
@@ -174,6 +174,15 @@ pub struct Apply {
     pub render: Option<RenderPayload>,
     /// Only for this application's job.
     pub application: Option<Key>,
+    /// The job as its claim gave it, for whoever has it: what never changes need not be read again.
+    pub claimed: Option<Arc<StoredJob>>,
+}
+
+impl Apply {
+    /// A command that publishes nothing.
+    pub fn new(job: Key, command: Command) -> Apply {
+        Apply { job, command, outputs: Vec::new(), render: None, application: None, claimed: None }
+    }
 }
 
 /// What a command did.

@@ -1,11 +1,13 @@
 //! A job as it is stored, in the words of the rules: rows in, rows out.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Failure, JobResult, JobState, Status, Submission};
-use crate::store::jobs::{FinalJob, JobRow, LiveChange, LiveJob, phase};
+use crate::store::jobs::{FinalJob, JobRow, LiveChange, LiveJob, StateRow, phase};
 use crate::store::{StoreError, StoreResult};
 
 /// One job with everything that decisions and views need.
@@ -24,7 +26,7 @@ pub struct StoredJob {
     /// When accepted.
     pub created_at: Timestamp,
     /// What was asked.
-    pub submission: Submission,
+    pub submission: Arc<Submission>,
     /// What became of it so far.
     pub state: JobState,
 }
@@ -77,9 +79,32 @@ impl StoredJob {
             group: row.group_id,
             receiver: row.receiver_id,
             created_at: Timestamp(row.created_at),
-            submission,
+            submission: Arc::new(submission),
             state,
         })
+    }
+
+    /// A job that is known from its claim as it stands now.
+    pub fn at(&self, row: StateRow) -> StoredJob {
+        let failure = row
+            .failure_code
+            .map(|code| Failure { code, detail: row.failure_detail.unwrap_or_default() });
+        let state = JobState {
+            status: Status::from_number(row.status),
+            attempt: row.attempt,
+            lost_nodes: row.lost_nodes,
+            token: row.token,
+            sequence: row.last_sequence,
+            progress: row.progress,
+            announced_progress: row.announced_progress,
+            announced_at: Timestamp(row.announced_at),
+            run_at: Timestamp(row.run_at),
+            started_at: row.started_at.map(Timestamp),
+            updated_at: Timestamp(row.updated_at),
+            failure,
+            ..self.state.clone()
+        };
+        StoredJob { group: row.group_id, state, ..self.clone() }
     }
 
     /// The live row of a job just born.

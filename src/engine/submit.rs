@@ -13,7 +13,7 @@ use super::receivers::Receiver;
 use super::stored::{StoredJob, read_id};
 use super::view;
 use crate::ids::{Key, SubjectKind, Timestamp};
-use crate::lifecycle::{EventType, JobEvent, Status, fold};
+use crate::lifecycle::{EventType, Status, Submission};
 use crate::store::files::JobFile;
 use crate::store::groups::GroupRow;
 use crate::store::idempotency::IdempotencyRow;
@@ -36,20 +36,21 @@ struct Rows {
     sealed: Vec<(Key, Vec<u8>)>,
 }
 
+/// Writes all of the jobs but their events, which the ledger holds afterwards.
 pub(super) fn submit(
     core: &Core,
     transaction: &mut Transaction<'_>,
     submits: &[(usize, &Submit)],
     run: Run,
+    ledger: &mut Ledger,
     answer: &mut impl FnMut(usize, Outcome),
 ) -> StoreResult<()> {
     let mut rows = Rows::default();
-    let mut ledger = Ledger::default();
     for (place, submit) in submits {
         let outcome = match admit(core, transaction, submit, run) {
             Ok(Admission::Replay(replay)) => Ok(replay),
             Ok(Admission::Group(group)) => {
-                gather(core, transaction, submit, group, &mut rows, &mut ledger).map(Ok)?
+                gather(core, transaction, submit, group, &mut rows, ledger).map(Ok)?
             }
             Err(EngineError::Store(error)) => return Err(error),
             Err(refused) => Err(refused),
@@ -58,7 +59,6 @@ pub(super) fn submit(
     }
     jobs::insert(transaction, rows.jobs.iter())?;
     jobs::insert_live(transaction, rows.live.iter())?;
-    ledger.write(transaction, core)?;
     files::insert_job_files(transaction, &rows.files)?;
     files::insert_sealed(transaction, &rows.sealed)
 }
@@ -271,7 +271,7 @@ fn gather(
     let mut queues = Vec::new();
     let mut lanes = Vec::new();
     for draft in &submit.drafts {
-        let job = born(draft, submit, transaction.key()?, group)?;
+        let job = born(draft, submit, transaction.key()?, group);
         rows.jobs.push(NewJob {
             id: job.key,
             public_id: job.id,
@@ -310,43 +310,33 @@ fn gather(
 }
 
 /// The job right after event 1; also what the answer to the request is rendered from.
-pub(super) fn born(
-    draft: &Draft,
-    submit: &Submit,
-    key: Key,
-    group: Option<Key>,
-) -> StoreResult<StoredJob> {
-    newborn(draft.id, draft.submission.clone(), submit.application, submit.now).map(|mut job| {
-        job.key = key;
-        job.group = group;
-        job.receiver = draft.receiver.as_ref().map(|receiver| receiver.key);
-        job
-    })
+pub(super) fn born(draft: &Draft, submit: &Submit, key: Key, group: Option<Key>) -> StoredJob {
+    let submission = Arc::clone(&draft.submission);
+    let mut job = newborn(draft.id, submission, submit.application, submit.now);
+    job.key = key;
+    job.group = group;
+    job.receiver = draft.receiver.as_ref().map(|receiver| receiver.key);
+    job
 }
 
 /// A job as event 1 alone tells it.
 pub(super) fn newborn(
     id: Uuid,
-    submission: crate::lifecycle::Submission,
+    submission: Arc<Submission>,
     application: Key,
     at: Timestamp,
-) -> StoreResult<StoredJob> {
-    let created = JobEvent::Created(Box::new(submission));
-    let state =
-        fold([(&created, at)]).ok_or_else(|| StoreError::Corrupt("no first event".to_owned()))?;
-    let JobEvent::Created(submission) = created else {
-        return Err(StoreError::Corrupt("no first event".to_owned()));
-    };
-    Ok(StoredJob {
+) -> StoredJob {
+    let state = crate::lifecycle::born(&submission, at);
+    StoredJob {
         key: 0,
         id,
         application,
         group: None,
         receiver: None,
         created_at: at,
-        submission: *submission,
+        submission,
         state,
-    })
+    }
 }
 
 fn source_files(job: &StoredJob) -> Vec<JobFile> {

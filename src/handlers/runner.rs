@@ -41,6 +41,8 @@ impl Limits {
     }
 }
 
+/// Tries of which nothing but the record of their end is left, a slot, with the one that works.
+const MOST_A_SLOT: usize = 4;
 /// How often leases are compared with the database while something runs.
 const LEASE_PERIOD: Duration = Duration::from_millis(500);
 /// The longest wait between two looks for work.
@@ -68,7 +70,10 @@ pub struct Runner {
     running: Mutex<HashMap<Key, Running>>,
     /// Queues that may have ready jobs.
     queues: Mutex<Vec<String>>,
+    /// Tries under way, up to the record of their end.
     busy: AtomicUsize,
+    /// Of those, the ones whose work goes on.
+    working: AtomicUsize,
     freed: Notify,
     chance: Box<dyn Fn() -> f64 + Send + Sync>,
 }
@@ -101,6 +106,7 @@ impl Runner {
             running: Mutex::default(),
             queues: Mutex::default(),
             busy: AtomicUsize::new(0),
+            working: AtomicUsize::new(0),
             freed: Notify::new(),
             chance: Box::new(chance),
         }
@@ -113,6 +119,14 @@ impl Runner {
     /// Tries under way.
     pub fn busy(&self) -> usize {
         self.busy.load(Ordering::SeqCst)
+    }
+
+    /// How many more tries may begin. A slot is for work: while the end of one is being recorded,
+    /// another one may have it. What is still to be recorded is bounded, too.
+    fn room(&self) -> usize {
+        let free = self.limits.slots.saturating_sub(self.working.load(Ordering::SeqCst));
+        let unrecorded = self.limits.slots.saturating_mul(MOST_A_SLOT);
+        free.min(unrecorded.saturating_sub(self.busy()))
     }
 
     /// Looks for work that no bell told of: jobs whose time has come, queues with ready jobs. When
@@ -178,7 +192,7 @@ impl Runner {
     /// Claims what fits and starts it.
     pub async fn step(self: &Arc<Self>) -> EngineResult<Step> {
         self.note_queues(self.services.engine.bells.take_queues());
-        let room = self.limits.slots.saturating_sub(self.busy());
+        let room = self.room();
         if room == 0 {
             return Ok(Step::Full);
         }
@@ -215,6 +229,7 @@ impl Runner {
         let (released, lost) = (Arc::clone(&running.released), Arc::clone(&running.lost));
         self.running().insert(job.key, running);
         self.busy.fetch_add(1, Ordering::SeqCst);
+        self.working.fetch_add(1, Ordering::SeqCst);
         let span = tracing::info_span!(
             "job",
             job_id = %job.id,

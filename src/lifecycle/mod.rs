@@ -30,4 +30,4 @@ pub use group::{GroupState, GroupTally};
 pub use pattern::{MAX_PATTERNS, is_pattern, known_patterns, pattern_matches};
 pub use state::{Failure, JobResult, JobState, Status};
 pub use submission::{Source, Submission};
-pub use transition::{MAX_LOST_NODES, Refusal, Transition, decide, evolve, fold};
+pub use transition::{MAX_LOST_NODES, Refusal, Transition, born, decide, evolve, fold};

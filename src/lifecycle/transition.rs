@@ -165,7 +165,7 @@ fn failed(failure: Failure, lost_nodes: i64) -> JobEvent {
 }
 
 /// The state right after event 1.
-fn born(submission: &Submission, at: Timestamp) -> JobState {
+pub fn born(submission: &Submission, at: Timestamp) -> JobState {
     JobState {
         status: Status::Pending,
         attempt: 0,

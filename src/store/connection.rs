@@ -88,7 +88,7 @@ impl Connection {
     pub fn open(location: &Location) -> StoreResult<Connection> {
         match location.backend {
             Backend::Sqlite => sqlite::open(&location.address, false).map(Connection::Sqlite),
-            Backend::Postgres => postgres::open(&location.address).map(Connection::Postgres),
+            Backend::Postgres => postgres::open(&location.address, false).map(Connection::Postgres),
         }
     }
 
@@ -96,7 +96,7 @@ impl Connection {
     pub fn open_reader(location: &Location) -> StoreResult<Connection> {
         match location.backend {
             Backend::Sqlite => sqlite::open(&location.address, true).map(Connection::Sqlite),
-            Backend::Postgres => postgres::open(&location.address).map(Connection::Postgres),
+            Backend::Postgres => postgres::open(&location.address, true).map(Connection::Postgres),
         }
     }
 

@@ -170,6 +170,68 @@ pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<J
     )
 }
 
+/// What changes of a live job, and which group it has come to.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct StateRow {
+    /// Key.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Explicit group.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub group_id: Option<i64>,
+    /// Number of the status.
+    #[diesel(sql_type = BigInt)]
+    pub status: i64,
+    /// Last change of status.
+    #[diesel(sql_type = BigInt)]
+    pub updated_at: i64,
+    /// Tries that count.
+    #[diesel(sql_type = BigInt)]
+    pub attempt: i64,
+    /// Nodes that died with it.
+    #[diesel(sql_type = BigInt)]
+    pub lost_nodes: i64,
+    /// Lease.
+    #[diesel(sql_type = BigInt)]
+    pub token: i64,
+    /// Number of the last event.
+    #[diesel(sql_type = BigInt)]
+    pub last_sequence: i64,
+    /// 0..1.
+    #[diesel(sql_type = Double)]
+    pub progress: f64,
+    /// As of the last announcement.
+    #[diesel(sql_type = Double)]
+    pub announced_progress: f64,
+    /// When that was.
+    #[diesel(sql_type = BigInt)]
+    pub announced_at: i64,
+    /// Start of the current or last try.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub started_at: Option<i64>,
+    /// Stable code.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub failure_code: Option<String>,
+    /// For people.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub failure_detail: Option<String>,
+    /// Not before.
+    #[diesel(sql_type = BigInt)]
+    pub run_at: i64,
+}
+
+/// How live jobs stand, by key, held for this transaction; for those who know the rest.
+pub fn load_states(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<StateRow>> {
+    connection.load_by_keys(
+        "SELECT l.id, j.group_id, l.status, l.updated_at, l.attempt, l.lost_nodes, l.token, \
+         l.last_sequence, l.progress, l.announced_progress, l.announced_at, l.started_at, \
+         l.failure_code, l.failure_detail, l.run_at \
+         FROM live_jobs l LEFT JOIN jobs j ON j.id = l.id WHERE l.id @key @lock",
+        "ORDER BY l.id FOR UPDATE OF l",
+        keys.iter().map(|key| Cell::from(*key)).collect(),
+    )
+}
+
 /// Final jobs by key, held for this transaction.
 pub fn load_final(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<JobRow>> {
     connection.load_by_keys(

@@ -148,8 +148,7 @@ impl World {
     }
 
     async fn finish(&self, context: Context) -> Value {
-        let (key, token, progress) =
-            (context.job.key, context.job.state.token, context.progress.clone());
+        let (job, progress) = (Arc::new(context.job.clone()), context.progress.clone());
         let product = match self.work(context).await {
             Ending::Done(product) => product,
             Ending::Failed { failure, .. } => panic!("{failure:?}"),
@@ -157,7 +156,7 @@ impl World {
         };
         assert!(progress.get() > 0.99, "{}", progress.get());
         let applied: Applied =
-            self.engine.succeed(key, token, product.outputs, product.render).await.unwrap();
+            self.engine.succeed(&job, product.outputs, product.render).await.unwrap();
         let result = applied.state.result.unwrap();
         serde_json::from_str(result.payload.get()).unwrap()
     }

@@ -1,3 +1,5 @@
+ALTER TABLE attempts RESET (fillfactor);
+ALTER TABLE deliveries RESET (fillfactor);
 DELETE FROM lanes WHERE reason = 'open';
 ALTER TABLE lanes DROP COLUMN number;
 ALTER TABLE nodes DROP COLUMN leaving;

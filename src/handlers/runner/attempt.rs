@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::Runner;
-use crate::engine::{Applied, ClaimedJob, EngineError, EngineResult};
+use crate::engine::{Applied, ClaimedJob, EngineError, EngineResult, StoredJob};
 use crate::handlers::context::{Context, Ending, Progress, Stop};
 use crate::ids::Key;
 use crate::lifecycle::{Command, Failure, Status, retry_delay_millis};
@@ -27,19 +27,20 @@ impl Runner {
         released: Arc<AtomicBool>,
         lost: Arc<AtomicBool>,
     ) {
-        let (key, token) = (claimed.job.key, claimed.job.state.token);
-        let attempt = claimed.job.state.attempt;
-        let job_type = claimed.job.submission.job_type.clone();
+        let job = Arc::new(claimed.job.clone());
+        let (key, token) = (job.key, job.state.token);
         let progress = Progress::default();
         let mut ending = self.run_handler(claimed, stop, progress).await;
+        self.working.fetch_sub(1, Ordering::SeqCst);
+        self.services.engine.bells.jobs.notify_one();
         if lost.load(Ordering::SeqCst) {
             // Nobody may have taken the lease yet, and nobody will while this node lives: so it
             // is handed back. If it is somebody else's, the token is refused.
             released.store(true, Ordering::SeqCst);
             ending = Ending::Stopped;
         }
-        match self.settle(key, token, attempt, ending, &released).await {
-            Ok(applied) => self.report(&job_type, &applied),
+        match self.settle(&job, ending, &released).await {
+            Ok(applied) => self.report(&job.submission.job_type, &applied),
             Err(EngineError::Refused(refusal)) => {
                 tracing::warn!(%refusal, "the end of this try came too late");
             }
@@ -139,13 +140,12 @@ impl Runner {
     /// is done should not be done again.
     async fn settle(
         &self,
-        key: Key,
-        token: i64,
-        attempt: i64,
+        job: &Arc<StoredJob>,
         ending: Ending,
         released: &AtomicBool,
     ) -> EngineResult<Applied> {
         let engine = &self.services.engine;
+        let (key, token) = (job.key, job.state.token);
         let (command, product) = match ending {
             Ending::Done(product) => (None, Some(product)),
             Ending::Stopped if released.load(Ordering::SeqCst) => {
@@ -153,7 +153,7 @@ impl Runner {
             }
             Ending::Stopped => (Some(Command::Halt { token }), None),
             Ending::Failed { failure, transient } => {
-                let wait = retry_delay_millis(attempt, (self.chance)());
+                let wait = retry_delay_millis(job.state.attempt, (self.chance)());
                 let retry_at = transient.then(|| engine.now().plus_millis(wait));
                 (Some(Command::Fail { token, failure, retry_at }), None)
             }
@@ -164,7 +164,7 @@ impl Runner {
                 (Some(command), _) => engine.apply(key, command.clone()).await,
                 (None, Some(product)) => {
                     let outputs = product.outputs.clone();
-                    engine.succeed(key, token, outputs, Arc::clone(&product.render)).await
+                    engine.succeed(job, outputs, Arc::clone(&product.render)).await
                 }
                 (None, None) => {
                     let failure = Failure::new("internal", "the handler gave no ending");

@@ -13,6 +13,7 @@ use super::parse::{self, Place};
 use super::query::{Query, path_id};
 use super::receiver::Unvetted;
 use super::submission;
+use crate::engine::NewJob;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
 use crate::ingress::{answer, body};
@@ -28,12 +29,18 @@ pub async fn submit(
     let caller = entry::plain(&state, &request, "jobs:write").await?;
     let key = idempotency::key(&request)?;
     let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
-    let mut unvetted = Unvetted::default();
-    let job = submission::job(&state, parse::body(&body)?, &Place::ROOT, &mut unvetted)?;
+    let (job, unvetted) = parse(&state, &body)?;
     state.origins.vet(&state.egress, unvetted).await?;
     let (making, key) = Making::begin(&state, &request, key, &body);
     let job = state.engine.submit(&caller, job, key, &making.request_id).await?;
     Ok(making.accepted(&job))
+}
+
+/// A submission as the engine takes it, and what of it has to be vetted first.
+pub fn parse(state: &State, body: &[u8]) -> Result<(NewJob, Unvetted), Problem> {
+    let mut unvetted = Unvetted::default();
+    let job = submission::job(state, parse::body(body)?, &Place::ROOT, &mut unvetted)?;
+    Ok((job, unvetted))
 }
 
 /// `GET /v1/jobs/{jobId}`

@@ -28,9 +28,16 @@ SET enable_hashjoin = off;
 SET enable_material = off;
 SET jit = off;";
 
-pub(in crate::store) fn open(url: &str) -> StoreResult<PgConnection> {
+/// What a writer runs is the same few statements over and over, each made for one index: Postgres
+/// would go on planning some of them anew each time.
+const WRITER_SETTINGS: &str = "SET plan_cache_mode = force_generic_plan;";
+
+pub(in crate::store) fn open(url: &str, read_only: bool) -> StoreResult<PgConnection> {
     let mut connection = establish_postgres(&with_timeouts(url))?;
     connection.batch_execute(SETTINGS)?;
+    if !read_only {
+        connection.batch_execute(WRITER_SETTINGS)?;
+    }
     Ok(connection)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ringback::clock::Clock;
 use ringback::engine::{
     Caller, ClosedAttempt, DeliveryFilter, EngineError, Idempotency, Next, Ordering, Output,
-    OwedDelivery, Record, RenderPayload,
+    OwedDelivery, Record, RenderPayload, StoredJob,
 };
 use ringback::formats::Formats;
 use ringback::handlers::{Ending, Product, Services};
@@ -83,7 +83,7 @@ const CLAIMED: usize = 4 + 5 + 3 + 1;
 /// What the first node still held when it died.
 #[derive(Default)]
 struct Held {
-    lease: Option<(i64, i64)>,
+    lease: Option<Arc<StoredJob>>,
     owed: Vec<OwedDelivery>,
 }
 
@@ -130,8 +130,7 @@ async fn live_until(last: Step, node: &Node, job: Uuid) -> Held {
         return held;
     }
     let batch = node.engine.claim(vec![("default".to_owned(), 10)], 10).await.unwrap();
-    let claimed = &batch.jobs[0].job;
-    held.lease = Some((claimed.key, claimed.state.token));
+    held.lease = Some(Arc::new(batch.jobs[0].job.clone()));
     if last < Step::Run {
         return held;
     }
@@ -139,8 +138,8 @@ async fn live_until(last: Step, node: &Node, job: Uuid) -> Held {
     if last < Step::Apply {
         return held;
     }
-    let (key, token) = held.lease.take().unwrap();
-    node.engine.succeed(key, token, vec![output], render()).await.unwrap();
+    let claimed = held.lease.take().unwrap();
+    node.engine.succeed(&claimed, vec![output], render()).await.unwrap();
     if last < Step::ClaimDelivery {
         return held;
     }
@@ -196,9 +195,9 @@ async fn take_over(death: Death, node: &Node) {
 
 /// The dead one was only frozen, and goes on where it was.
 async fn haunt(node: &Node, job: Uuid, held: Held) {
-    if let Some((key, token)) = held.lease {
+    if let Some(claimed) = held.lease {
         let output = stage(&node.services, job).await;
-        let late = node.engine.succeed(key, token, vec![output], render()).await;
+        let late = node.engine.succeed(&claimed, vec![output], render()).await;
         assert!(matches!(late, Err(EngineError::Refused(Refusal::LeaseLost { .. }))), "{late:?}");
     }
     for owed in &held.owed {
