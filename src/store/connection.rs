@@ -146,12 +146,25 @@ impl Connection {
         lock: &str,
         keys: Vec<Cell>,
     ) -> StoreResult<Vec<T>> {
+        self.load_by_keys_within(sql, lock, Vec::new(), keys)
+    }
+
+    /// The same with values of other `?`, which stand before the key.
+    pub fn load_by_keys_within<T: FromRow>(
+        &mut self,
+        sql: &str,
+        lock: &str,
+        within: Vec<Cell>,
+        keys: Vec<Cell>,
+    ) -> StoreResult<Vec<T>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         match self {
-            Connection::Sqlite(connection) => sqlite::load_by_keys(connection, sql, keys),
-            Connection::Postgres(connection) => postgres::load_by_keys(connection, sql, lock, keys),
+            Connection::Sqlite(connection) => sqlite::load_by_keys(connection, sql, within, keys),
+            Connection::Postgres(connection) => {
+                postgres::load_by_keys(connection, sql, lock, within, keys)
+            }
         }
     }
 
@@ -211,20 +224,19 @@ impl Connection {
         column: &'static str,
         keys: &[i64],
     ) -> StoreResult<usize> {
-        let list = keys.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-        if list.is_empty() {
-            return Ok(0);
-        }
-        // Keys are numbers of ours, so they can stand in the text.
-        let sql = format!("DELETE FROM {table} WHERE {column} IN ({list})");
-        self.count(&sql)
+        self.execute_by_keys(&format!("DELETE FROM {table} WHERE {column} @key"), keys)
     }
 
-    fn count(&mut self, sql: &str) -> StoreResult<usize> {
-        Ok(match self {
-            Connection::Sqlite(connection) => diesel::sql_query(sql).execute(connection)?,
-            Connection::Postgres(connection) => diesel::sql_query(sql).execute(connection)?,
-        })
+    /// Runs one statement for keys; how many rows it changed. `sql` holds `@key` where they are
+    /// compared. They never stand in the text: a connection keeps every text it has prepared.
+    pub fn execute_by_keys(&mut self, sql: &str, keys: &[i64]) -> StoreResult<usize> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        match self {
+            Connection::Sqlite(connection) => sqlite::execute_by_keys(connection, sql, keys),
+            Connection::Postgres(connection) => postgres::execute_by_keys(connection, sql, keys),
+        }
     }
 
     /// Begins a transaction that will write.

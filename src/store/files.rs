@@ -235,12 +235,11 @@ pub fn put(
         ]);
     }
     connection.insert(fresh, OnConflict::Skip)?;
-    let sql = format!(
-        "SELECT id, public_id, path, version_id, last_sequence, created_at FROM files \
-         WHERE application_id = {application} AND deleted_at IS NULL AND path @key @lock"
-    );
+    let sql = "SELECT id, public_id, path, version_id, last_sequence, created_at FROM files \
+               WHERE application_id = ? AND deleted_at IS NULL AND path @key @lock";
+    let (lock, within) = ("ORDER BY path FOR UPDATE", vec![Cell::from(application)]);
     let paths = sorted.iter().map(|new| Cell::from(new.path.as_str())).collect();
-    let held = connection.load_by_keys::<HeldRow>(&sql, "ORDER BY path FOR UPDATE", paths)?;
+    let held = connection.load_by_keys_within::<HeldRow>(sql, lock, within, paths)?;
     let mut held: HashMap<String, HeldRow> =
         held.into_iter().map(|row| (row.path.clone(), row)).collect();
     let mut rows = Rows::new("file_versions", VERSION);

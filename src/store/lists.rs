@@ -167,16 +167,13 @@ fn file_match(query: &JobQuery, cells: &mut Vec<Cell>) -> String {
         cells.extend(query.file_ids.iter().map(|id| Cell::from(*id)));
     }
     if !query.paths.is_empty() {
-        let mut paths = Vec::new();
+        // One form for folders and files: which of them stand where is up to the caller, and a
+        // connection keeps every text it has prepared.
+        let paths = vec!["(f.path BETWEEN ? AND ?)"; query.paths.len()];
         for path in &query.paths {
-            if path.ends_with('/') {
-                paths.push("(f.path >= ? AND f.path < ?)");
-                cells.push(Cell::from(path.as_str()));
-                cells.push(Cell::from(prefix_end(path)));
-            } else {
-                paths.push("f.path = ?");
-                cells.push(Cell::from(path.as_str()));
-            }
+            let end = if path.ends_with('/') { prefix_end(path) } else { path.clone() };
+            cells.push(Cell::from(path.as_str()));
+            cells.push(Cell::from(end));
         }
         tests.push(format!(
             "EXISTS (SELECT 1 FROM job_files f WHERE f.job_id = j.id AND ({}))",

@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::deliveries;
 use super::error::StoreResult;
 use super::rows::{Column, Kind, OnConflict, Rows};
-use super::statement::Statement;
+use super::statement::{Cell, Statement};
 use crate::ids::Key;
 
 /// A subject that may be purged.
@@ -87,20 +87,15 @@ struct KeyRow {
     id: i64,
 }
 
-fn list(keys: &[Key]) -> String {
-    keys.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
+fn cells(keys: &[Key]) -> Vec<Cell> {
+    keys.iter().map(|key| Cell::from(*key)).collect()
 }
 
 /// Which of these subjects still owe a delivery, as it looks now.
 pub fn owing(connection: &mut Connection, subjects: &[Key]) -> StoreResult<Vec<Key>> {
-    if subjects.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sql = format!(
-        "SELECT DISTINCT subject_id AS id FROM deliveries WHERE subject_id IN ({}) AND status = 0",
-        list(subjects)
-    );
-    let rows = connection.load::<KeyRow>(Statement::new(sql))?;
+    let sql = "SELECT DISTINCT subject_id AS id FROM deliveries \
+               WHERE subject_id @key AND status = 0";
+    let rows = connection.load_by_keys::<KeyRow>(sql, "", cells(subjects))?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
@@ -114,15 +109,9 @@ pub fn hold_owing(connection: &mut Connection, subjects: &[Key]) -> StoreResult<
         #[diesel(sql_type = BigInt)]
         status: i64,
     }
-    if subjects.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sql = format!(
-        "SELECT subject_id, status FROM deliveries WHERE subject_id IN ({}) ORDER BY id{}",
-        list(subjects),
-        connection.for_update()
-    );
-    let rows = connection.load::<Delivery>(Statement::new(sql))?;
+    let sql = "SELECT subject_id, status FROM deliveries WHERE subject_id @key @lock";
+    let rows =
+        connection.load_by_keys::<Delivery>(sql, "ORDER BY id FOR UPDATE", cells(subjects))?;
     let live = rows.into_iter().filter(|row| row.status == deliveries::status::LIVE);
     Ok(live.map(|row| row.subject_id).collect())
 }
@@ -146,12 +135,9 @@ pub fn purge(
     if keys.is_empty() {
         return Ok(());
     }
-    let attempts = format!(
-        "DELETE FROM attempts WHERE delivery_id IN \
-         (SELECT id FROM deliveries WHERE subject_id IN ({}))",
-        list(&keys)
-    );
-    connection.execute(Statement::new(attempts))?;
+    let attempts = "DELETE FROM attempts WHERE delivery_id IN \
+                    (SELECT id FROM deliveries WHERE subject_id @key)";
+    connection.execute_by_keys(attempts, &keys)?;
     for table in ["bodies", "deliveries", "events", "sealed_values", "checkpoints"] {
         connection.delete_where(table, "subject_id", &keys)?;
     }
@@ -239,7 +225,7 @@ pub fn unknown_versions(
         .load_by_keys::<VersionKey>(
             "SELECT id FROM file_versions WHERE id @key",
             "",
-            ids.iter().map(|id| super::Cell::from(*id)).collect(),
+            ids.iter().map(|id| Cell::from(*id)).collect(),
         )?
         .into_iter()
         .map(|row| row.id)

@@ -29,4 +29,5 @@ mod replay;
 mod retention;
 mod sdk;
 mod secrets;
+mod statements;
 mod support;

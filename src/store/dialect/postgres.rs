@@ -144,6 +144,7 @@ pub(in crate::store) fn load_by_keys<T: FromRow>(
     connection: &mut PgConnection,
     sql: &str,
     lock: &str,
+    mut within: Vec<Cell>,
     keys: Vec<Cell>,
 ) -> StoreResult<Vec<T>> {
     let kind = match keys.first() {
@@ -151,9 +152,18 @@ pub(in crate::store) fn load_by_keys<T: FromRow>(
         Some(Cell::Bytes(_)) => Kind::Bytes,
         _ => Kind::Int,
     };
-    let list = columns(&[("key", kind)], keys);
+    within.extend(columns(&[("key", kind)], keys));
     let sql = sql.replace("@key", "= ANY(?)").replace("@lock", lock);
-    Ok(Statement::with(sql, list).load::<T>(connection)?)
+    Ok(Statement::with(sql, within).load::<T>(connection)?)
+}
+
+pub(in crate::store) fn execute_by_keys(
+    connection: &mut PgConnection,
+    sql: &str,
+    keys: &[i64],
+) -> StoreResult<usize> {
+    let list = Cell::Ints(keys.iter().map(|key| Some(*key)).collect());
+    Ok(Statement::with(sql.replace("@key", "= ANY(?)"), vec![list]).execute(connection)?)
 }
 
 pub(in crate::store) fn load_by_pairs<T: FromRow>(

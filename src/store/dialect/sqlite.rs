@@ -33,14 +33,30 @@ pub(in crate::store) fn open(path: &str, read_only: bool) -> StoreResult<SqliteC
 pub(in crate::store) fn load_by_keys<T: FromRow>(
     connection: &mut SqliteConnection,
     sql: &str,
+    within: Vec<Cell>,
     keys: Vec<Cell>,
 ) -> StoreResult<Vec<T>> {
     let sql = Sql::from(sql.replace("@key", "= ?").replace("@lock", ""));
     let mut rows = Vec::with_capacity(keys.len());
     for key in keys {
-        rows.extend(Statement::with(sql.clone(), vec![key]).load::<T>(connection)?);
+        let mut cells = within.clone();
+        cells.push(key);
+        rows.extend(Statement::with(sql.clone(), cells).load::<T>(connection)?);
     }
     Ok(rows)
+}
+
+pub(in crate::store) fn execute_by_keys(
+    connection: &mut SqliteConnection,
+    sql: &str,
+    keys: &[i64],
+) -> StoreResult<usize> {
+    let sql = Sql::from(sql.replace("@key", "= ?"));
+    let mut changed = 0;
+    for key in keys {
+        changed += Statement::with(sql.clone(), vec![Cell::from(*key)]).execute(connection)?;
+    }
+    Ok(changed)
 }
 
 pub(in crate::store) fn load_by_pairs<T: FromRow>(
