@@ -26,9 +26,9 @@ use crate::store::{StoreResult, Transaction, deliveries, lanes, receivers};
 
 /// Rows of an ordered lane that get their place in one page.
 const SEQUENCED: i64 = 256;
-/// Pages that a claim looks through at most for who is first, besides one of each lane: the rest of
-/// a long backlog must not keep everybody else waiting.
-const MORE_PAGES: usize = 3;
+/// Rows that a claim looks at for that, over all its lanes: however many of them have a long backlog,
+/// everybody else waits for no more. Each lane may use its share, and what those before it left.
+const MOST_SEQUENCED: i64 = 4 * SEQUENCED;
 
 /// How long a delivery waits whose receiver could not be read, so that it stands in nobody's way.
 const UNREADABLE_MILLIS: i64 = 30_000;
@@ -40,11 +40,17 @@ pub(super) fn claim_deliveries(
     now: Timestamp,
 ) -> StoreResult<Claimed> {
     let mut keys = Vec::new();
-    let (mut pages, mut unfinished) = (MORE_PAGES, Vec::new());
+    let ordered = claim.lanes.iter().filter(|wish| wish.may_be_ordered).count();
+    let ordered = i64::try_from(ordered).unwrap_or(i64::MAX).max(1);
+    let share = (MOST_SEQUENCED / ordered).clamp(1, SEQUENCED);
+    let mut left = MOST_SEQUENCED.saturating_sub(share.saturating_mul(ordered)).max(0);
+    let mut unfinished = Vec::new();
     for wish in &claim.lanes {
-        match due(transaction, wish, now, &mut pages)? {
-            Some(due) => keys.extend(due),
-            None => unfinished.push(wish.lane),
+        left += if wish.may_be_ordered { share } else { 0 };
+        let (due, is_finished) = due(transaction, wish, now, &mut left)?;
+        keys.extend(due);
+        if !is_finished {
+            unfinished.push(wish.lane);
         }
     }
     let mut rows = deliveries::load_live(transaction, &keys)?;
@@ -124,24 +130,28 @@ pub(super) fn claim_deliveries(
     Ok(Claimed { owed, unfinished })
 }
 
-/// Due deliveries of a lane, as many as there is room for; nothing when there may be some and no
-/// page is left to look for them.
+/// Due deliveries of a lane, as many as there is room for, and whether there is nothing else to look
+/// at. `left` is how many rows may be given their place.
 fn due(
     transaction: &mut Transaction<'_>,
     wish: &LaneWish,
     now: Timestamp,
-    pages: &mut usize,
-) -> StoreResult<Option<Vec<Key>>> {
+    left: &mut i64,
+) -> StoreResult<(Vec<Key>, bool)> {
     let room = i64::try_from(wish.room).unwrap_or(i64::MAX);
+    if !wish.may_be_ordered {
+        return Ok((deliveries::due(transaction, wish.lane, now.0, room)?, true));
+    }
     loop {
-        let full = wish.may_be_ordered && sequence(transaction, wish.lane, now)? >= SEQUENCED;
+        let page = SEQUENCED.min(*left);
+        let (looked_at, moved) = sequence(transaction, wish.lane, now, page)?;
+        *left -= looked_at;
         let due = deliveries::due(transaction, wish.lane, now.0, room)?;
+        let is_finished = moved < page;
         // Keys tell the order only roughly: who is first may stand on a later page.
-        if !due.is_empty() || !full {
-            return Ok(Some(due));
+        if is_finished || !due.is_empty() || *left <= 0 {
+            return Ok((due, is_finished));
         }
-        let Some(left) = pages.checked_sub(1) else { return Ok(None) };
-        *pages = left;
     }
 }
 
@@ -162,10 +172,16 @@ fn drop_unsendable(
 
 /// Looks at what has just come to an ordered lane: what is first in its track is due now, the rest
 /// waits behind its predecessor. What somebody is just changing is left for the next look. How many
-/// got their place.
-fn sequence(transaction: &mut Transaction<'_>, lane: i64, now: Timestamp) -> StoreResult<i64> {
+/// were looked at, and how many of them got their place.
+fn sequence(
+    transaction: &mut Transaction<'_>,
+    lane: i64,
+    now: Timestamp,
+    most: i64,
+) -> StoreResult<(i64, i64)> {
     let (mut first, mut behind) = (Vec::new(), Vec::new());
-    for row in fresh(transaction, lane)? {
+    let fresh = fresh(transaction, lane, most)?;
+    for row in &fresh {
         match deliveries::predecessor(transaction, lane, row.track, row.rank)? {
             Predecessor::None => first.push(row.id),
             Predecessor::Held => behind.push(row.id),
@@ -174,19 +190,20 @@ fn sequence(transaction: &mut Transaction<'_>, lane: i64, now: Timestamp) -> Sto
     }
     let mut moved = deliveries::advance(transaction, &first, phase::WAITING, now.0)?;
     moved += deliveries::advance(transaction, &behind, phase::BEHIND, now.0)?;
-    Ok(i64::try_from(moved).unwrap_or(i64::MAX))
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    Ok((number(fresh.len()), number(moved)))
 }
 
 /// Fresh rows of a lane. While its endpoint changes from one order to another, what came in the
 /// order of before goes first: nothing else gets its place until then.
-fn fresh(transaction: &mut Transaction<'_>, lane: i64) -> StoreResult<Vec<OrderedRow>> {
-    let rows = deliveries::fresh(transaction, lane, None, SEQUENCED)?;
+fn fresh(transaction: &mut Transaction<'_>, lane: i64, most: i64) -> StoreResult<Vec<OrderedRow>> {
+    let rows = deliveries::fresh(transaction, lane, None, most)?;
     let Some(first) = rows.first() else { return Ok(rows) };
     if deliveries::orders(transaction, lane)? != (true, true) {
         return Ok(rows);
     }
     let is_strict = deliveries::is_to_strict(transaction, first.id)?;
-    deliveries::fresh(transaction, lane, Some(!is_strict), SEQUENCED)
+    deliveries::fresh(transaction, lane, Some(!is_strict), most)
 }
 
 /// What a claim does with a due delivery.

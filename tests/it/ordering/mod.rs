@@ -10,6 +10,7 @@ mod nodes;
 mod outside;
 mod per_job;
 mod random;
+mod shares;
 mod strict;
 mod switches;
 
