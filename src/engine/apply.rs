@@ -34,6 +34,13 @@ pub(super) struct Changes {
     ledger: Ledger,
 }
 
+impl Changes {
+    /// Deliveries that come of them.
+    pub(super) fn owed(&self) -> usize {
+        self.ledger.owed()
+    }
+}
+
 /// `ledger` is what the batch has announced so far; it is written here, with all that comes to it.
 pub(super) fn apply(
     core: &Core,

@@ -4,6 +4,7 @@ use super::apply::{Changes, change, finish};
 use super::core::Core;
 use super::operation::{Claim, ClaimedBatch, ClaimedJob};
 use super::stored::{StoredJob, queue_place};
+use super::submit::MOST_OWED;
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, decide};
 use crate::store::{StoreResult, Transaction, files, jobs};
@@ -42,6 +43,11 @@ pub(super) fn claim(
     let mut secrets = opened_secrets(core, transaction, &held)?;
     let mut changes = Changes::default();
     for mut job in held {
+        if changes.owed() >= MOST_OWED {
+            // Untouched, they stay ready.
+            batch.more = true;
+            break;
+        }
         let late = job.state.expires_at.is_some_and(|deadline| deadline <= now);
         let command =
             if late { Command::Expire } else { Command::Start { node: claim.node_name.clone() } };

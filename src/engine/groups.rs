@@ -10,7 +10,7 @@ use super::applications::Caller;
 use super::apply::complete;
 use super::error::{EngineError, EngineResult};
 use super::ledger::Ledger;
-use super::operation::{Apply, subject};
+use super::operation::subject;
 use super::receivers::NewCallback;
 use super::view;
 use crate::ids::{Key, new_id};
@@ -109,12 +109,7 @@ impl Engine {
             let Some(last) = page.last() else { break };
             after = (last.created_at, last.id);
             let live = page.iter().filter(|job| !Status::from_number(job.status).is_final());
-            let stops = live.map(|job| {
-                self.apply_with(Apply {
-                    application: Some(caller.application),
-                    ..Apply::new(job.id, Command::Stop)
-                })
-            });
+            let stops = live.map(|job| self.apply_of(caller.application, job.id, Command::Stop));
             // All of a page at once, so that they share commits.
             for result in futures_util::future::join_all(stops).await {
                 match result {

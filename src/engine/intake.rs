@@ -14,7 +14,7 @@ use super::claim::PLACE;
 use super::error::{EngineError, EngineResult};
 use super::files::{Descriptor, Output, publish, remove};
 use super::operation::{
-    Apply, Draft, GroupChoice, Idempotency, Operation, Outcome, Submit, Submitted, subject,
+    Draft, GroupChoice, Idempotency, Operation, Outcome, Submit, Submitted, subject,
 };
 use super::receivers::NewCallback;
 use super::replay::{REPLAY_QUEUE, REPLAY_TYPE};
@@ -291,12 +291,7 @@ impl Engine {
     /// Asks a job to stop. Asking again changes nothing; a final job refuses.
     pub async fn stop(&self, caller: &Caller, id: Uuid) -> EngineResult<StoredJob> {
         let mut job = self.find_job(caller, id).await?;
-        let applied = self
-            .apply_with(Apply {
-                application: Some(caller.application),
-                ..Apply::new(job.key, Command::Stop)
-            })
-            .await?;
+        let applied = self.apply_of(caller.application, job.key, Command::Stop).await?;
         job.state = applied.state;
         Ok(job)
     }
@@ -304,12 +299,7 @@ impl Engine {
     /// Puts a final job into the trash.
     pub async fn trash(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
         let job = self.find_job(caller, id).await?;
-        self.apply_with(Apply {
-            application: Some(caller.application),
-            ..Apply::new(job.key, Command::Trash)
-        })
-        .await
-        .map(|_| ())
+        self.apply_of(caller.application, job.key, Command::Trash).await.map(|_| ())
     }
 
     /// Tries a final job again as a new one.

@@ -128,6 +128,11 @@ impl Ledger {
         Ok(id)
     }
 
+    /// Deliveries that were gathered so far.
+    pub(super) fn owed(&self) -> usize {
+        self.deliveries.len()
+    }
+
     /// Endpoints of an application have changed in this very transaction.
     pub(super) fn forget_endpoints(&mut self, application: Key) {
         self.endpoints.remove(&application);

@@ -276,6 +276,16 @@ impl Engine {
         self.apply_with(Apply::new(job, command)).await
     }
 
+    /// The same on a job of a known application.
+    pub async fn apply_of(
+        &self,
+        application: Key,
+        job: Key,
+        command: Command,
+    ) -> EngineResult<Applied> {
+        self.apply_with(Apply { application: Some(application), ..Apply::new(job, command) }).await
+    }
+
     /// The end of good work on a claimed job: outputs are published in the same step, and `render`
     /// makes the result's payload of them.
     pub async fn succeed(
@@ -290,12 +300,16 @@ impl Engine {
             outputs,
             render: Some(render),
             claimed: Some(Arc::clone(job)),
+            application: Some(job.application),
             ..Apply::new(job.key, command)
         })
         .await
     }
 
-    pub(self) async fn apply_with(&self, apply: Apply) -> EngineResult<Applied> {
+    pub(self) async fn apply_with(&self, mut apply: Apply) -> EngineResult<Applied> {
+        if let Some(application) = apply.application {
+            apply.breadth = self.core.receivers.breadth(application);
+        }
         match self.writer.execute(Operation::Apply(apply)).await? {
             Outcome::Apply(result) => {
                 let applied = (*result)?;

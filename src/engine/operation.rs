@@ -149,6 +149,9 @@ pub struct ClaimedBatch {
     pub lanes: Vec<i64>,
     /// Jobs that became final instead (their deadline had passed).
     pub ended: Vec<Uuid>,
+    /// Whether ready jobs were left, since these already owe as many deliveries as one transaction
+    /// should.
+    pub more: bool,
 }
 
 /// A job with its lease.
@@ -176,12 +179,22 @@ pub struct Apply {
     pub application: Option<Key>,
     /// The job as its claim gave it, for whoever has it: what never changes need not be read again.
     pub claimed: Option<Arc<StoredJob>>,
+    /// Endpoints that it is announced to at most, as far as this node remembers.
+    pub breadth: usize,
 }
 
 impl Apply {
     /// A command that publishes nothing.
     pub fn new(job: Key, command: Command) -> Apply {
-        Apply { job, command, outputs: Vec::new(), render: None, application: None, claimed: None }
+        Apply {
+            job,
+            command,
+            outputs: Vec::new(),
+            render: None,
+            application: None,
+            claimed: None,
+            breadth: 0,
+        }
     }
 }
 
@@ -408,7 +421,7 @@ impl StoreOperation for Operation {
         match self {
             Operation::Submit(submit) => submit.drafts.len().max(1) * (1 + submit.breadth),
             Operation::Claim(claim) => claim.limit.max(1),
-            Operation::Apply(apply) => 1 + apply.outputs.len(),
+            Operation::Apply(apply) => 1 + apply.outputs.len() + apply.breadth,
             Operation::ClaimDeliveries(claim) => claim.lanes.iter().map(|wish| wish.room).sum(),
             Operation::Record(_) => 1,
             Operation::Custom(_) => 4,

@@ -24,8 +24,8 @@ use crate::store::{Run, StoreError, StoreResult, Transaction, files, groups, ide
 const IDEMPOTENCY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
 /// Deliveries that one submission may owe for its jobs alone, unless it is a single job. All of it is
-/// one transaction, and on SQLite everybody else waits for that.
-const MOST_OWED: usize = 20_000;
+/// one transaction, and on SQLite everybody else waits for that. A claim stops at as many.
+pub(super) const MOST_OWED: usize = 20_000;
 
 /// Rows of all submissions of a batch.
 #[derive(Default)]

@@ -81,7 +81,7 @@ pub struct Runner {
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Claimed and started this many.
+    /// Claimed and started this many; there may be more at once.
     Started(usize),
     /// Nothing was ready.
     Idle,
@@ -203,7 +203,7 @@ impl Runner {
         let asked: Vec<String> = wanted.iter().map(|(queue, _)| queue.clone()).collect();
         let batch = self.services.engine.claim(wanted, room).await?;
         let started = batch.jobs.len();
-        if started < room {
+        if started < room && !batch.more {
             // Queues that gave less than asked are empty until a bell or a look says otherwise.
             let given: Vec<&str> =
                 batch.jobs.iter().map(|claimed| claimed.job.submission.queue.as_str()).collect();
@@ -213,7 +213,7 @@ impl Runner {
         for claimed in batch.jobs {
             self.start(claimed);
         }
-        Ok(if started == 0 { Step::Idle } else { Step::Started(started) })
+        Ok(if started == 0 && !batch.more { Step::Idle } else { Step::Started(started) })
     }
 
     fn start(self: &Arc<Self>, claimed: ClaimedJob) {

@@ -22,6 +22,7 @@ mod retry_after;
 mod settling;
 mod signatures;
 mod unanswered;
+mod widths;
 
 use std::sync::mpsc;
 use std::time::Duration;

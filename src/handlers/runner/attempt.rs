@@ -145,7 +145,7 @@ impl Runner {
         released: &AtomicBool,
     ) -> EngineResult<Applied> {
         let engine = &self.services.engine;
-        let (key, token) = (job.key, job.state.token);
+        let (application, key, token) = (job.application, job.key, job.state.token);
         let (command, product) = match ending {
             Ending::Done(product) => (None, Some(product)),
             Ending::Stopped if released.load(Ordering::SeqCst) => {
@@ -161,14 +161,15 @@ impl Runner {
         let mut pause = Duration::from_millis(100);
         loop {
             let result = match (&command, &product) {
-                (Some(command), _) => engine.apply(key, command.clone()).await,
+                (Some(command), _) => engine.apply_of(application, key, command.clone()).await,
                 (None, Some(product)) => {
                     let outputs = product.outputs.clone();
                     engine.succeed(job, outputs, Arc::clone(&product.render)).await
                 }
                 (None, None) => {
                     let failure = Failure::new("internal", "the handler gave no ending");
-                    engine.apply(key, Command::Fail { token, failure, retry_at: None }).await
+                    let command = Command::Fail { token, failure, retry_at: None };
+                    engine.apply_of(application, key, command).await
                 }
             };
             match result {

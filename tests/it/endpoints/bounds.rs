@@ -12,7 +12,7 @@ use crate::support::database::{Backend, Database, on_both};
 use crate::support::node::scripted_job;
 
 /// Puts copies of the only endpoint beside it.
-fn multiply(database: &Database, copies: i64) {
+pub(super) fn multiply(database: &Database, copies: i64) {
     let id = match database.backend() {
         Backend::Sqlite => "randomblob(16)",
         Backend::Postgres => "decode(md5(n::text), 'hex')",
