@@ -12,7 +12,7 @@ use crate::ids::{Key, Timestamp};
 use crate::lifecycle::Command;
 use crate::store::deliveries::phase;
 use crate::store::retention::{self, Purgeable};
-use crate::store::{Transaction, deliveries, jobs, lanes, nodes};
+use crate::store::{Transaction, deliveries, events, jobs, lanes, nodes};
 
 /// Rows a sweep touches in one call.
 const SWEEP_ROWS: i64 = 500;
@@ -167,7 +167,9 @@ impl Engine {
         done.purged = self
             .custom(vec![subject("retention", 0)], move |transaction, _, now| {
                 let keys: Vec<Key> = old.iter().map(|row| row.id).collect();
-                // Since the look somebody may have asked for a delivery again.
+                // Since the look somebody may have asked for a delivery again, or for one that there
+                // never was.
+                events::hold(transaction, &keys)?;
                 let owing = retention::hold_owing(transaction, &keys)?;
                 let free: Vec<Purgeable> =
                     old.iter().filter(|row| !owing.contains(&row.id)).cloned().collect();

@@ -30,6 +30,8 @@ const SEQUENCED: i64 = 256;
 /// everybody else waits for no more. Each lane may use its share, and what those before it left.
 const MOST_SEQUENCED: i64 = 4 * SEQUENCED;
 
+/// Why a delivery ended whose body has been removed with what it is about.
+const SUBJECT_PURGED: &str = "subject_purged";
 /// How long a delivery waits whose receiver could not be read, so that it stands in nobody's way.
 const UNREADABLE_MILLIS: i64 = 30_000;
 
@@ -76,7 +78,8 @@ pub(super) fn claim_deliveries(
                 continue;
             }
             (_, fate, _) => {
-                unsendable.push(dropped(&row, fate, now));
+                let reason = if let Fate::Drop(reason) = fate { reason } else { SUBJECT_PURGED };
+                unsendable.push(dropped(&row, reason, now));
                 continue;
             }
         };
@@ -242,8 +245,7 @@ fn waiting(row: &OwedRow, phase: i64, due_at: i64) -> LiveChange {
     }
 }
 
-fn dropped(row: &OwedRow, fate: Fate, now: Timestamp) -> Ended {
-    let reason = if let Fate::Drop(reason) = fate { reason } else { RECEIVER_GONE };
+fn dropped(row: &OwedRow, reason: &str, now: Timestamp) -> Ended {
     Ended {
         id: row.id,
         status: status::CANCELLED,

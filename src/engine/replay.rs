@@ -101,7 +101,7 @@ impl ReplayProgress {
 pub enum ReplayStep {
     /// There is more to owe.
     More,
-    /// The window is full, or another replay to the endpoint is at it.
+    /// The window is full, another replay to the endpoint is at it, or retention is at its events.
     Wait,
     /// All is owed.
     Done,
@@ -249,6 +249,7 @@ impl Run<'_> {
             return Ok((ReplayStep::Wait, progress, None));
         }
         let room = usize::try_from(room).unwrap_or(1);
+        let before = progress;
         let page = page(transaction, &endpoint, order, progress.position, progress.end, room)?;
         progress.position = page.next;
         let (mut ended, mut new) = (Vec::new(), Vec::new());
@@ -260,6 +261,10 @@ impl Run<'_> {
                 None => new.push(event),
             }
         }
+        let Some(new) = kept(transaction, new)? else {
+            // As it was before this page, which is done again.
+            return Ok((ReplayStep::Wait, before, None));
+        };
         let revived = self.revive(transaction, &ended, order)?;
         progress.owed += revived + self.owe(transaction, &endpoint, &new)?;
         progress.skipped += count(ended.len()) - revived;
@@ -463,6 +468,25 @@ fn job_types(
     keys.sort_unstable();
     keys.dedup();
     jobs::types(connection, &keys)
+}
+
+/// Those events whose subjects are there and stay until the end of the transaction; nothing while
+/// retention is deciding on one of them. Nobody waits for it: it may be waiting for whatever else
+/// this transaction holds.
+fn kept(
+    transaction: &mut Transaction<'_>,
+    mut new: Vec<FeedRow>,
+) -> StoreResult<Option<Vec<FeedRow>>> {
+    let mut subjects: Vec<Key> = new.iter().map(|event| event.subject_id).collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    let kept = events::keep(transaction, &subjects)?;
+    subjects.retain(|subject| !kept.contains(subject));
+    if !events::present(transaction, &subjects)?.is_empty() {
+        return Ok(None);
+    }
+    new.retain(|event| kept.contains(&event.subject_id));
+    Ok(Some(new))
 }
 
 /// The delivery of an event to an endpoint, if it was ever owed.

@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 use super::connection::Connection;
 use super::error::StoreResult;
 use super::rows::{Column, Kind, OnConflict, Rows};
-use super::statement::Statement;
+use super::statement::{Cell, Statement};
 use crate::ids::Key;
 
 /// One event on its way in.
@@ -135,6 +135,40 @@ pub fn load(connection: &mut Connection, wanted: &[(Key, i64)]) -> StoreResult<V
          LEFT JOIN files f ON f.id = e.subject_id LEFT JOIN receivers r ON r.id = e.subject_id",
         wanted,
     )
+}
+
+#[derive(QueryableByName)]
+struct Subject {
+    #[diesel(sql_type = BigInt)]
+    subject_id: i64,
+}
+
+/// Keeps retention from removing subjects until the end of this transaction; which it kept. Those
+/// that retention is just at are left out, as are those that are gone.
+pub fn keep(connection: &mut Connection, subjects: &[Key]) -> StoreResult<Vec<Key>> {
+    firsts(connection, subjects, "FOR KEY SHARE SKIP LOCKED")
+}
+
+/// Which subjects are there, whoever is at them.
+pub fn present(connection: &mut Connection, subjects: &[Key]) -> StoreResult<Vec<Key>> {
+    firsts(connection, subjects, "")
+}
+
+/// Holds subjects that may be removed, so that nobody owes their events meanwhile.
+pub fn hold(connection: &mut Connection, subjects: &[Key]) -> StoreResult<()> {
+    firsts(connection, subjects, "ORDER BY subject_id FOR UPDATE").map(|_| ())
+}
+
+/// A subject stands and falls with its first event.
+fn firsts(
+    connection: &mut Connection,
+    subjects: &[Key],
+    lock: &'static str,
+) -> StoreResult<Vec<Key>> {
+    let sql = "SELECT subject_id FROM events WHERE sequence = 1 AND subject_id @key @lock";
+    let keys = subjects.iter().map(|key| Cell::from(*key)).collect();
+    let rows = connection.load_by_keys::<Subject>(sql, lock, keys)?;
+    Ok(rows.into_iter().map(|row| row.subject_id).collect())
 }
 
 /// One rendering.

@@ -4,6 +4,7 @@ mod bulk;
 mod choice;
 mod limits;
 mod past;
+mod purges;
 mod resume;
 mod slots;
 mod together;
