@@ -234,7 +234,8 @@ pub struct LaneWish {
 pub struct Claimed {
     /// To be sent.
     pub owed: Vec<OwedDelivery>,
-    /// Lanes on which there was more to look at than one claim may: to be asked again.
+    /// Lanes on which there was more to look at than one claim may, or something ended instead: to be
+    /// asked again.
     pub unfinished: Vec<i64>,
 }
 

@@ -22,7 +22,7 @@ use crate::store::deliveries::{
     manner, phase, status,
 };
 use crate::store::lanes::LaneTrouble;
-use crate::store::{StoreResult, Transaction, deliveries, lanes, receivers};
+use crate::store::{StoreError, StoreResult, Transaction, deliveries, lanes, receivers};
 
 /// Rows of an ordered lane that get their place in one page.
 const SEQUENCED: i64 = 256;
@@ -55,7 +55,7 @@ pub(super) fn claim_deliveries(
             unfinished.push(wish.lane);
         }
     }
-    let mut rows = deliveries::load_live(transaction, &keys)?;
+    let mut rows = load(transaction, &keys, now, &mut unfinished)?;
     rows.sort_by_key(|row| row.id);
     let versions = rows.iter().map(|row| (row.receiver_id, row.receiver_version));
     let found = core.receivers_of(transaction, versions)?;
@@ -80,6 +80,7 @@ pub(super) fn claim_deliveries(
             (_, fate, _) => {
                 let reason = if let Fate::Drop(reason) = fate { reason } else { SUBJECT_PURGED };
                 unsendable.push(dropped(&row, reason, now));
+                unfinished.push(row.lane);
                 continue;
             }
         };
@@ -156,6 +157,33 @@ fn due(
             return Ok((due, is_finished));
         }
     }
+}
+
+/// Claimed deliveries with everything to send them. One that has lost its lasting row or its receiver
+/// ends, which never happens in good order: nobody else is to wait for what cannot be read. Lanes that
+/// had such a one are pushed to `unfinished`.
+fn load(
+    transaction: &mut Transaction<'_>,
+    keys: &[Key],
+    now: Timestamp,
+    unfinished: &mut Vec<i64>,
+) -> StoreResult<Vec<OwedRow>> {
+    let loaded = deliveries::load_live(transaction, keys);
+    if !loaded.as_ref().is_err_and(StoreError::is_unreadable) {
+        return loaded;
+    }
+    let adrift = deliveries::adrift(transaction, keys)?;
+    let reason = Some(RECEIVER_GONE.to_owned());
+    let ended = adrift.iter().map(|row| row.ended(status::CANCELLED, reason.clone(), now.0));
+    let ended: Vec<Ended> = ended.collect();
+    for row in &adrift {
+        unfinished.push(row.lane);
+        tracing::error!(delivery_key = row.id, "a delivery has lost its receiver and ends");
+    }
+    drop_unsendable(transaction, &ended, now)?;
+    let is_adrift = |key: &Key| ended.iter().any(|one| one.id == *key);
+    let rest: Vec<Key> = keys.iter().copied().filter(|key| !is_adrift(key)).collect();
+    deliveries::load_live(transaction, &rest)
 }
 
 /// Ends what will not be sent, and lets those behind it go on.

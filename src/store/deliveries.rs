@@ -16,10 +16,11 @@ pub use order::*;
 pub use shown::*;
 
 use diesel::QueryableByName;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Nullable};
 
 use super::connection::Connection;
 use super::error::StoreResult;
+use super::receivers;
 use super::rows::{Column, Kind, OnConflict, Rows};
 use super::statement::{Cell, Statement};
 use crate::ids::Key;
@@ -289,18 +290,29 @@ pub struct RouteRow {
     /// Last lease.
     #[diesel(sql_type = BigInt)]
     pub token: i64,
+    /// The receiver again when it is an endpoint.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub endpoint_id: Option<i64>,
 }
 
-/// Holds the lasting rows of deliveries and tells their routes. Those whose receiver has been
-/// deleted are left out.
+/// Holds the lasting rows of deliveries, and the callbacks they go to, and tells their routes. Those
+/// whose receiver has been deleted are left out.
 pub fn hold_lasting(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<RouteRow>> {
-    connection.load_by_keys(
-        "SELECT d.id, d.receiver_id, r.lane, d.status, d.attempts, d.token \
+    let mut routes: Vec<RouteRow> = connection.load_by_keys(
+        "SELECT d.id, d.receiver_id, r.lane, d.status, d.attempts, d.token, d.endpoint_id \
          FROM deliveries d JOIN receivers r ON r.id = d.receiver_id \
          WHERE r.deleted_at IS NULL AND d.id @key @lock",
         "ORDER BY d.id FOR UPDATE OF d",
         keys.iter().map(|key| Cell::from(*key)).collect(),
-    )
+    )?;
+    // An endpoint stays while anything was ever owed to it; a callback goes when nothing is.
+    let callbacks = routes.iter().filter(|route| route.endpoint_id.is_none());
+    let mut callbacks: Vec<Key> = callbacks.map(|route| route.receiver_id).collect();
+    callbacks.sort_unstable();
+    callbacks.dedup();
+    let kept = receivers::keep(connection, &callbacks)?;
+    routes.retain(|route| route.endpoint_id.is_some() || kept.contains(&route.receiver_id));
+    Ok(routes)
 }
 
 /// The delivery of an event to a receiver.
@@ -310,7 +322,7 @@ pub fn of_event(
     sequence: i64,
     receiver: Key,
 ) -> StoreResult<Option<RouteRow>> {
-    let sql = "SELECT d.id, d.receiver_id, r.lane, d.status, d.attempts, d.token \
+    let sql = "SELECT d.id, d.receiver_id, r.lane, d.status, d.attempts, d.token, d.endpoint_id \
                FROM deliveries d JOIN receivers r ON r.id = d.receiver_id \
                WHERE d.subject_id = ? AND d.sequence = ? AND d.receiver_id = ?";
     connection.first(Statement::new(sql).bind(subject).bind(sequence).bind(receiver))

@@ -43,6 +43,11 @@ impl StoreError {
                 | StoreError::Storage(_)
         )
     }
+
+    /// Whether a row came and does not read as what it should be.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, StoreError::Statement(DieselError::DeserializationError(_)))
+    }
 }
 
 impl From<DieselError> for StoreError {

@@ -188,6 +188,16 @@ pub fn load(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<Receiv
     )
 }
 
+/// Keeps receivers from being removed until the end of this transaction; which are there.
+pub fn keep(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<Key>> {
+    let rows = connection.load_by_keys::<KeyRow>(
+        "SELECT id FROM receivers WHERE id @key @lock",
+        "ORDER BY id FOR KEY SHARE",
+        keys.iter().map(|key| Cell::from(*key)).collect(),
+    )?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
 /// Notes the day of use.
 pub fn touch(connection: &mut Connection, receiver: Key, at: i64) -> StoreResult<()> {
     let sql = "UPDATE receivers SET last_used_at = ? WHERE id = ?";

@@ -177,13 +177,26 @@ pub fn expire_idempotency(connection: &mut Connection, now: i64, limit: i64) -> 
 
 /// Removes callbacks that nobody has used since `before` and no live work needs; how many.
 pub fn purge_callbacks(connection: &mut Connection, before: i64, limit: i64) -> StoreResult<usize> {
-    let sql = "DELETE FROM receivers WHERE id IN (SELECT r.id FROM receivers r \
-               WHERE r.kind = 'callback' AND r.last_used_at < ? \
-               AND NOT EXISTS (SELECT 1 FROM live_deliveries d WHERE d.receiver_id = r.id) \
-               AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.receiver_id = r.id) \
-               AND r.id NOT IN (SELECT j.receiver_id FROM live_jobs l JOIN jobs j ON j.id = l.id \
-               WHERE j.receiver_id IS NOT NULL AND j.created_at < ?) LIMIT ?)";
-    connection.execute(Statement::new(sql).bind(before).bind(before).bind(limit))
+    let sql = format!(
+        "SELECT r.id FROM receivers r WHERE r.kind = 'callback' AND r.last_used_at < ? \
+         AND NOT EXISTS (SELECT 1 FROM live_deliveries d WHERE d.receiver_id = r.id) \
+         AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.receiver_id = r.id) \
+         AND r.id NOT IN (SELECT j.receiver_id FROM live_jobs l JOIN jobs j ON j.id = l.id \
+         WHERE j.receiver_id IS NOT NULL) LIMIT ?{}",
+        connection.skip_locked()
+    );
+    let statement = Statement::new(sql).bind(before).bind(limit);
+    let unused: Vec<Key> =
+        connection.load::<KeyRow>(statement)?.into_iter().map(|row| row.id).collect();
+    // What was owed to them again before they were held can be seen only now.
+    let owing = connection.load_by_keys::<KeyRow>(
+        "SELECT DISTINCT receiver_id AS id FROM live_deliveries WHERE receiver_id @key",
+        "",
+        cells(&unused),
+    )?;
+    let owing: Vec<Key> = owing.into_iter().map(|row| row.id).collect();
+    let gone: Vec<Key> = unused.into_iter().filter(|key| !owing.contains(key)).collect();
+    connection.delete_where("receivers", "id", &gone)
 }
 
 #[derive(QueryableByName)]

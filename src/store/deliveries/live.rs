@@ -93,7 +93,7 @@ pub fn due(connection: &mut Connection, lane: i64, now: i64, limit: i64) -> Stor
 }
 
 /// Live deliveries by key with their bodies, held for this transaction. The lasting row and the
-/// receiver are always there; outer joins are how Postgres is told to begin with the keys.
+/// receiver have to be there; outer joins are how Postgres is told to begin with the keys.
 pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<OwedRow>> {
     connection.load_by_keys(
         "SELECT d.id, d.public_id, d.application_id, d.receiver_id, d.subject_id, d.sequence, \
@@ -114,6 +114,20 @@ macro_rules! live_row {
         "SELECT l.id, l.lane, l.receiver_id, l.phase, l.node_id, l.token, l.attempts, l.tries, \
          l.manner, l.track, l.rank FROM live_deliveries l "
     };
+}
+
+/// Live deliveries by key of which the lasting row or the receiver is not there, held for this
+/// transaction.
+pub fn adrift(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<LiveRow>> {
+    connection.load_by_keys(
+        concat!(
+            live_row!(),
+            "WHERE l.id @key AND NOT EXISTS (SELECT 1 FROM deliveries d \
+             JOIN receivers r ON r.id = d.receiver_id WHERE d.id = l.id) @lock"
+        ),
+        "ORDER BY l.id FOR UPDATE",
+        keys.iter().map(|key| Cell::from(*key)).collect(),
+    )
 }
 
 /// The state of live deliveries by key without their bodies, held for this transaction.

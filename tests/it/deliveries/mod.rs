@@ -2,6 +2,7 @@
 //! formats, filters, limits. On a manual clock, but for what is about the receiver's clock.
 
 mod attempts;
+mod callbacks;
 mod formats;
 mod hostile;
 mod limits;
