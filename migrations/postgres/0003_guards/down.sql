@@ -1,5 +1,7 @@
 ALTER TABLE attempts RESET (fillfactor);
 ALTER TABLE deliveries RESET (fillfactor);
+DROP INDEX live_deliveries_replayed;
+CREATE INDEX live_deliveries_replayed ON live_deliveries (receiver_id) WHERE manner = 2;
 DELETE FROM lanes WHERE reason = 'open';
 ALTER TABLE lanes DROP COLUMN number;
 ALTER TABLE nodes DROP COLUMN leaving;

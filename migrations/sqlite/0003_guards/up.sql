@@ -6,3 +6,7 @@ ALTER TABLE nodes ADD COLUMN leaving BIGINT NOT NULL DEFAULT 0;
 -- Grows with every change of a lane: changes may be committed in another order than they happened.
 -- Reasons: retry_after, failures, and open for a lane that works again.
 ALTER TABLE lanes ADD COLUMN number BIGINT NOT NULL DEFAULT 0;
+
+-- What a replay waits for is what nobody has tried yet; what is tried again may be much more.
+DROP INDEX live_deliveries_replayed;
+CREATE INDEX live_deliveries_replayed ON live_deliveries (receiver_id) WHERE manner = 2 AND tries = 0;

@@ -8,6 +8,7 @@ mod purges;
 mod resume;
 mod slots;
 mod together;
+mod window;
 
 use std::time::Duration;
 
