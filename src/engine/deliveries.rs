@@ -204,14 +204,15 @@ enum Among {
 }
 
 impl Engine {
-    /// Deliveries of the caller that a filter means, newest first, older than a key.
+    /// Deliveries of the caller that a filter means, newest first, behind the one that was owed at a
+    /// time with a key.
     pub async fn list_deliveries(
         &self,
         caller: &Caller,
         filter: &DeliveryFilter,
-        before: Key,
+        before: (i64, Key),
         limit: usize,
-    ) -> EngineResult<(Vec<DeliveryView>, Option<Key>)> {
+    ) -> EngineResult<(Vec<DeliveryView>, Option<(i64, Key)>)> {
         let among = self.among(caller, filter).await?;
         let (rows, next) = self.scan_deliveries(filter, among, before, limit).await?;
         let views: EngineResult<Vec<_>> = rows.into_iter().map(delivery_view).collect();
@@ -234,14 +235,14 @@ impl Engine {
         Ok(Among::Subject(own.ok_or_else(|| EngineError::not_found("job", id))?.id))
     }
 
-    /// One page of rows that a filter means, and the key behind which the next one looks.
+    /// One page of rows that a filter means, and time and key behind which the next one looks.
     async fn scan_deliveries(
         &self,
         filter: &DeliveryFilter,
         among: Among,
-        before: Key,
+        before: (i64, Key),
         limit: usize,
-    ) -> EngineResult<(Vec<DeliveryRow>, Option<Key>)> {
+    ) -> EngineResult<(Vec<DeliveryRow>, Option<(i64, Key)>)> {
         let job = match (filter.job, among) {
             // The endpoint was looked through: the job is one more condition.
             (Some(job), Among::Endpoint(_)) => Some(job.as_bytes().to_vec()),
@@ -264,14 +265,15 @@ impl Engine {
             })
             .await?;
         let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= scan;
-        let mut next = rows.last().map(|row| row.id).filter(|_| full);
+        let place = |row: &DeliveryRow| (row.created_at, row.id);
+        let mut next = rows.last().map(place).filter(|_| full);
         let mut found: Vec<DeliveryRow> = Vec::new();
         for row in rows {
             if !filter.matches(&row) || (job.is_some() && row.job_id != job) {
                 continue;
             }
             if found.len() == limit {
-                next = found.last().map(|row| row.id);
+                next = found.last().map(place);
                 break;
             }
             found.push(row);
@@ -372,13 +374,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Owes deliveries again that a filter means, newest first, older than a key; with `dry_run`
-    /// they are only counted.
+    /// Owes deliveries again that a filter means, newest first, behind the one that was owed at a
+    /// time with a key; with `dry_run` they are only counted.
     pub async fn redeliver_matching(
         &self,
         caller: &Caller,
         filter: &DeliveryFilter,
-        before: Key,
+        before: (i64, Key),
         dry_run: bool,
     ) -> EngineResult<BulkRedelivery> {
         let among = self.among(caller, filter).await?;
@@ -480,5 +482,5 @@ pub struct BulkRedelivery {
     /// Owed again now; the others were still owed, or their endpoint is deleted.
     pub redelivered: usize,
     /// Where to go on, when there was more to look through.
-    pub next: Option<Key>,
+    pub next: Option<(i64, Key)>,
 }

@@ -111,7 +111,8 @@ impl World {
     async fn deliveries(&self, endpoint: &Endpoint) -> Vec<DeliveryView> {
         let filter = DeliveryFilter { endpoint: Some(endpoint.id), ..DeliveryFilter::default() };
         let engine = &self.node.engine;
-        let listed = engine.list_deliveries(&self.caller, &filter, i64::MAX, 1_000).await;
+        let listed =
+            engine.list_deliveries(&self.caller, &filter, (i64::MAX, i64::MAX), 1_000).await;
         let (mut listed, _) = listed.expect("a list");
         listed.reverse();
         listed

@@ -47,8 +47,11 @@ async fn a_job_goes_the_whole_way(database: Database) {
         serde_json::from_str(ringback::engine::job_view(&job).get()).unwrap();
     assert_eq!(body["data"], shown, "the webhook carries what GET shows");
 
-    let (deliveries, _) =
-        node.engine.list_deliveries(&caller, &of_job(job.id), i64::MAX, 10).await.unwrap();
+    let (deliveries, _) = node
+        .engine
+        .list_deliveries(&caller, &of_job(job.id), (i64::MAX, i64::MAX), 10)
+        .await
+        .unwrap();
     assert_eq!(deliveries.len(), 1);
     let detail = node.engine.find_delivery(&caller, deliveries[0].id).await.unwrap();
     assert_eq!((detail.status, detail.attempts), ("delivered", 1));

@@ -125,7 +125,7 @@ async fn copies_of_a_past_are_as_the_system_leaves_them(database: Database) {
     assert_eq!(feed.len(), 23 * 3);
     let deliveries = DeliveryFilter::default();
     let (deliveries, _) =
-        engine.list_deliveries(&caller, &deliveries, i64::MAX, 100).await.unwrap();
+        engine.list_deliveries(&caller, &deliveries, (i64::MAX, i64::MAX), 100).await.unwrap();
     assert_eq!(deliveries.len(), 23);
     for delivery in deliveries {
         let detail = engine.find_delivery(&caller, delivery.id).await.unwrap();
@@ -172,7 +172,8 @@ fn a_short_page_reads_little_of_a_long_list() {
     let deliveries = cost(&database, async |node: Node| {
         for _ in 0..20 {
             let filter = DeliveryFilter::default();
-            let page = node.engine.list_deliveries(&shop, &filter, i64::MAX, 4).await.unwrap();
+            let page =
+                node.engine.list_deliveries(&shop, &filter, (i64::MAX, i64::MAX), 4).await.unwrap();
             assert!(page.0.len() == 4 && page.1.is_some());
         }
         node

@@ -36,7 +36,8 @@ async fn old(database: &Database) -> Old {
     node.send().await;
     node.clock.shift_millis(MONTH_MILLIS + 60_000);
     node.beat().await;
-    let listed = node.engine.list_deliveries(&caller, &of_job(job.id), i64::MAX, 10).await;
+    let listed =
+        node.engine.list_deliveries(&caller, &of_job(job.id), (i64::MAX, i64::MAX), 10).await;
     let (mut listed, _) = listed.unwrap();
     let delivery = listed.pop().expect("it was owed");
     assert_eq!(delivery.status, "exhausted");

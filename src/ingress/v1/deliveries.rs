@@ -56,8 +56,8 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
     let filters = paging::filters(&query, &["endpointId", "jobId", "status"]);
     let binding = Binding::new(&caller, "deliveries", filters);
     let before = match paging::position(&state.engine, &binding, &query)? {
-        Some(position) => paging::numbers::<1>(&position)?[0],
-        None => i64::MAX,
+        Some(position) => paging::numbers::<2>(&position)?.into(),
+        None => (i64::MAX, i64::MAX),
     };
     let filter = DeliveryFilter { job, endpoint, statuses, ..DeliveryFilter::default() };
     let found = state.engine.list_deliveries(&caller, &filter, before, limit).await;
@@ -66,7 +66,7 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
         Err(EngineError::NotFound { .. }) => (Vec::new(), None),
         other => other?,
     };
-    let next = next.map(|key| paging::written([key]));
+    let next = next.map(|(created_at, key)| paging::written([created_at, key]));
     let next_page_token = paging::token(&state.engine, &binding, next)?;
     let deliveries = deliveries.into_iter().map(Shown::from).collect();
     answer::json(StatusCode::OK, &DeliveryPage { deliveries, next_page_token })

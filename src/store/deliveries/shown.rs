@@ -97,31 +97,31 @@ pub fn find(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<D
     connection.first(Statement::new(concat!(shown!(), "WHERE d.public_id = ?")).bind(id))
 }
 
-/// Deliveries of an application, newest first, older than that of a key (`i64::MAX` for all).
+/// Deliveries of an application, newest first, behind the one that was owed at a time with a key.
 pub fn of_application(
     connection: &mut Connection,
     application: Key,
-    before: Key,
+    before: (i64, Key),
     limit: i64,
 ) -> StoreResult<Vec<DeliveryRow>> {
     older(connection, concat!(shown!(), "WHERE d.application_id = ?"), application, before, limit)
 }
 
-/// Deliveries about a subject, newest first, older than that of a key (`i64::MAX` for all).
+/// Deliveries about a subject, newest first, behind the one that was owed at a time with a key.
 pub fn of_subject(
     connection: &mut Connection,
     subject: Key,
-    before: Key,
+    before: (i64, Key),
     limit: i64,
 ) -> StoreResult<Vec<DeliveryRow>> {
     older(connection, concat!(shown!(), "WHERE d.subject_id = ?"), subject, before, limit)
 }
 
-/// Deliveries to an endpoint, newest first, older than that of a key (`i64::MAX` for all).
+/// Deliveries to an endpoint, newest first, behind the one that was owed at a time with a key.
 pub fn of_endpoint(
     connection: &mut Connection,
     endpoint: Key,
-    before: Key,
+    before: (i64, Key),
     limit: i64,
 ) -> StoreResult<Vec<DeliveryRow>> {
     older(connection, concat!(shown!(), "WHERE d.endpoint_id = ?"), endpoint, before, limit)
@@ -159,31 +159,16 @@ pub fn ids(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<(Key, u
     Ok(rows.iter().filter_map(id).collect())
 }
 
-#[derive(QueryableByName)]
-struct DateRow {
-    #[diesel(sql_type = BigInt)]
-    created_at: i64,
-}
-
-/// Keys alone tell no order, since each writer draws its own block of them. What is older than a
-/// delivery that has been purged since is about to be purged as well: the list ends there.
+/// Keys alone tell no order, since each writer draws its own block of them.
 fn older(
     connection: &mut Connection,
     chosen: &str,
     of: Key,
-    before: Key,
+    before: (i64, Key),
     limit: i64,
 ) -> StoreResult<Vec<DeliveryRow>> {
-    let date = if before == Key::MAX {
-        Key::MAX
-    } else {
-        let sql = "SELECT created_at FROM deliveries WHERE id = ?";
-        let found = connection.load::<DateRow>(Statement::new(sql).bind(before))?;
-        let Some(row) = found.first() else { return Ok(Vec::new()) };
-        row.created_at
-    };
     let sql = format!(
         "{chosen} AND (d.created_at, d.id) < (?, ?) ORDER BY d.created_at DESC, d.id DESC LIMIT ?"
     );
-    connection.load(Statement::new(sql).bind(of).bind(date).bind(before).bind(limit))
+    connection.load(Statement::new(sql).bind(of).bind(before.0).bind(before.1).bind(limit))
 }

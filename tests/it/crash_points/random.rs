@@ -376,7 +376,8 @@ impl Play<'_> {
     fn is_quiet(&mut self) -> bool {
         use ringback::store::deliveries::of_application;
         let application = self.caller.application;
-        let owed = of_application(&mut self.connection, application, i64::MAX, 10_000).unwrap();
+        let owed = of_application(&mut self.connection, application, (i64::MAX, i64::MAX), 10_000)
+            .unwrap();
         let all_sent = owed.iter().all(|delivery| delivery.phase.is_none());
         let ids = self.jobs.clone();
         all_sent && ids.into_iter().all(|id| self.stored(id).state.status.is_final())

@@ -249,7 +249,7 @@ async fn die_after(step: Step, death: Death, database: &Database) {
     }
     let listed = second
         .engine
-        .list_deliveries(&caller, &DeliveryFilter::default(), i64::MAX, 100)
+        .list_deliveries(&caller, &DeliveryFilter::default(), (i64::MAX, i64::MAX), 100)
         .await
         .unwrap();
     let twice = listed.0.iter().filter(|delivery| delivery.attempts == 2).count();

@@ -69,21 +69,25 @@ async fn deliveries_are_listed_by_job_status_and_page(database: Database) {
     world.node.send().await;
     let (stranger, _) = world.node.application("other").await;
     let engine = &world.node.engine;
-    let none =
-        engine.list_deliveries(&stranger, &DeliveryFilter::default(), i64::MAX, 100).await.unwrap();
+    let none = engine
+        .list_deliveries(&stranger, &DeliveryFilter::default(), (i64::MAX, i64::MAX), 100)
+        .await
+        .unwrap();
     assert!(none.0.is_empty() && none.1.is_none());
-    let refused = engine.list_deliveries(&stranger, &of_job(ids[0]), i64::MAX, 100).await;
+    let refused =
+        engine.list_deliveries(&stranger, &of_job(ids[0]), (i64::MAX, i64::MAX), 100).await;
     assert!(matches!(refused, Err(EngineError::NotFound { .. })));
 
     for (status, remainder) in [("pending", 0), ("refused", 1), ("delivered", 2)] {
         let statuses = [status.to_owned()];
-        let all =
-            engine.list_deliveries(&world.caller, &in_statuses(&statuses), i64::MAX, 100).await;
+        let all = engine
+            .list_deliveries(&world.caller, &in_statuses(&statuses), (i64::MAX, i64::MAX), 100)
+            .await;
         let (all, next) = all.unwrap();
         assert_eq!((all.len(), next), (4, None), "{status}");
         for (number, job) in ids.iter().enumerate() {
             let filter = DeliveryFilter { job: Some(*job), ..in_statuses(&statuses) };
-            let of_job = engine.list_deliveries(&world.caller, &filter, i64::MAX, 9);
+            let of_job = engine.list_deliveries(&world.caller, &filter, (i64::MAX, i64::MAX), 9);
             let (of_job, _) = of_job.await.unwrap();
             assert_eq!(of_job.len(), usize::from(number % 3 == remainder));
             assert!(of_job.iter().all(|one| one.job_id == Some(*job) && one.status == status));
@@ -91,7 +95,7 @@ async fn deliveries_are_listed_by_job_status_and_page(database: Database) {
     }
 
     let all = engine
-        .list_deliveries(&world.caller, &DeliveryFilter::default(), i64::MAX, 100)
+        .list_deliveries(&world.caller, &DeliveryFilter::default(), (i64::MAX, i64::MAX), 100)
         .await
         .unwrap();
     let known: HashSet<Uuid> = all.0.iter().map(|delivery| delivery.id).collect();
@@ -99,7 +103,7 @@ async fn deliveries_are_listed_by_job_status_and_page(database: Database) {
     let statuses = ["refused".to_owned(), "delivered".to_owned()];
     for (filter, size, expected) in [(&statuses[..0], 5, 12), (&statuses, 3, 8), (&statuses, 8, 8)]
     {
-        let (mut before, mut seen, mut keys) = (i64::MAX, HashSet::new(), Vec::new());
+        let (mut before, mut seen, mut keys) = ((i64::MAX, i64::MAX), HashSet::new(), Vec::new());
         loop {
             let filter = in_statuses(filter);
             let page = engine.list_deliveries(&world.caller, &filter, before, size).await;

@@ -9,6 +9,7 @@ mod limits;
 mod listing;
 mod outgoing;
 mod owners;
+mod pages;
 mod schedule;
 mod secrets;
 
@@ -70,8 +71,11 @@ impl World {
 
     /// What is owed or was owed about a job, oldest first, with attempts.
     async fn deliveries(&self, job: Uuid) -> Vec<DeliveryView> {
-        let listed =
-            self.node.engine.list_deliveries(&self.caller, &of_job(job), i64::MAX, 100).await;
+        let listed = self
+            .node
+            .engine
+            .list_deliveries(&self.caller, &of_job(job), (i64::MAX, i64::MAX), 100)
+            .await;
         let (mut listed, _) = listed.unwrap();
         listed.reverse();
         let mut whole = Vec::with_capacity(listed.len());

@@ -10,7 +10,11 @@ impl World {
     /// Everything that is or was owed to anybody, oldest first.
     async fn all_deliveries(&self) -> Vec<DeliveryView> {
         let filter = DeliveryFilter::default();
-        let listed = self.node.engine.list_deliveries(&self.caller, &filter, i64::MAX, 1_000).await;
+        let listed = self
+            .node
+            .engine
+            .list_deliveries(&self.caller, &filter, (i64::MAX, i64::MAX), 1_000)
+            .await;
         let (mut listed, _) = listed.unwrap();
         listed.reverse();
         listed

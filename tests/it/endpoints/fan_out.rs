@@ -147,7 +147,7 @@ async fn an_application_hears_nothing_of_another(database: Database) {
     // Nor can one ask for the other's.
     let engine = &world.node.engine;
     let filter = DeliveryFilter { endpoint: Some(ours.id), ..DeliveryFilter::default() };
-    assert!(engine.list_deliveries(&stranger, &filter, i64::MAX, 9).await.is_err());
+    assert!(engine.list_deliveries(&stranger, &filter, (i64::MAX, i64::MAX), 9).await.is_err());
     assert!(engine.find_endpoint(&stranger, ours.id).await.is_err());
     assert!(engine.find_endpoint(&world.caller, theirs.id).await.is_err());
     assert!(engine.endpoint_stats(&stranger, ours.id).await.is_err());

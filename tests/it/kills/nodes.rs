@@ -137,8 +137,11 @@ async fn a_claim_without_an_answer_leaves_nothing_behind(database: Database) {
     node.dispatcher.return_strays().await.expect("a look");
     node.send().await;
     assert_eq!(receiver.log().len(), 1);
-    let (deliveries, _) =
-        node.engine.list_deliveries(&caller, &of_job(job.id), i64::MAX, 10).await.expect("a list");
+    let (deliveries, _) = node
+        .engine
+        .list_deliveries(&caller, &of_job(job.id), (i64::MAX, i64::MAX), 10)
+        .await
+        .expect("a list");
     let detail = node.engine.find_delivery(&caller, deliveries[0].id).await.expect("a delivery");
     let outcomes: Vec<String> =
         detail.attempt_log.expect("a log").into_iter().map(|attempt| attempt.outcome).collect();

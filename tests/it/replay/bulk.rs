@@ -14,7 +14,10 @@ fn exhausted() -> DeliveryFilter {
 
 async fn redeliver(shop: &Shop, filter: &DeliveryFilter, dry_run: bool) -> BulkRedelivery {
     let engine = &shop.node.engine;
-    engine.redeliver_matching(&shop.caller, filter, i64::MAX, dry_run).await.expect("it is taken")
+    engine
+        .redeliver_matching(&shop.caller, filter, (i64::MAX, i64::MAX), dry_run)
+        .await
+        .expect("it is taken")
 }
 
 /// Two endpoints that got nothing of 3 jobs, and then are well.
@@ -86,10 +89,11 @@ async fn a_filter_chooses(database: Database) {
     assert_eq!(shop.statuses(two).await, [("delivered", 3), ("exhausted", 9)].into());
 
     let (engine, stranger) = (&shop.node.engine, stranger(&shop).await);
-    let nothing = engine.redeliver_matching(&stranger, &exhausted(), i64::MAX, false).await;
+    let nothing =
+        engine.redeliver_matching(&stranger, &exhausted(), (i64::MAX, i64::MAX), false).await;
     assert_eq!(nothing.unwrap().matched, 0);
     engine
-        .redeliver_matching(&stranger, &of_one(), i64::MAX, false)
+        .redeliver_matching(&stranger, &of_one(), (i64::MAX, i64::MAX), false)
         .await
         .expect_err("it is not there for others");
 }

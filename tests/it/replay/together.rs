@@ -93,7 +93,10 @@ fn replays_and_redeliveries_of_one_past_go_on_beside_each_other() {
             tokio::spawn(async move {
                 for _ in 0..4 {
                     let all = DeliveryFilter::default();
-                    let done = node.engine.redeliver_matching(&caller, &all, i64::MAX, false).await;
+                    let done = node
+                        .engine
+                        .redeliver_matching(&caller, &all, (i64::MAX, i64::MAX), false)
+                        .await;
                     done.expect("nothing is in its way");
                 }
             })

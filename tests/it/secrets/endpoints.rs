@@ -197,7 +197,11 @@ impl<'a> Beside<'a> {
             for endpoint in &self.endpoints {
                 let endpoint = Some(*endpoint);
                 let filter = DeliveryFilter { endpoint, ..DeliveryFilter::default() };
-                let page = engine.list_deliveries(caller, &filter, i64::MAX, 100).await.unwrap().0;
+                let page = engine
+                    .list_deliveries(caller, &filter, (i64::MAX, i64::MAX), 100)
+                    .await
+                    .unwrap()
+                    .0;
                 for delivery in page {
                     let whole = engine.find_delivery(caller, delivery.id).await.unwrap();
                     attempts += whole.attempt_log.as_ref().map_or(0, Vec::len);

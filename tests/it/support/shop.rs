@@ -97,7 +97,7 @@ impl Shop {
 
     /// All deliveries that a filter means, over all pages.
     pub async fn deliveries(&self, filter: &DeliveryFilter) -> Vec<DeliveryView> {
-        let (mut all, mut before) = (Vec::new(), Some(i64::MAX));
+        let (mut all, mut before) = (Vec::new(), Some((i64::MAX, i64::MAX)));
         while let Some(from) = before {
             let page = self.node.engine.list_deliveries(&self.caller, filter, from, 500).await;
             let (page, next) = page.expect("a page of deliveries");

@@ -49,12 +49,12 @@ pub async fn redeliver(
             let position = position.ok_or_else(|| {
                 paging::refused().at_pointer(object.place.member(PAGE_TOKEN).pointer())
             })?;
-            paging::numbers::<1>(&position)?[0]
+            paging::numbers::<2>(&position)?.into()
         }
-        None => i64::MAX,
+        None => (i64::MAX, i64::MAX),
     };
     let done = state.engine.redeliver_matching(&caller, &filter, before, dry_run).await?;
-    let next = done.next.map(|key| paging::written([key]));
+    let next = done.next.map(|(created_at, key)| paging::written([created_at, key]));
     let next_page_token = paging::token(&state.engine, &binding, next)?;
     let (matched, redelivered) = (done.matched, done.redelivered);
     answer::json(StatusCode::OK, &Redelivered { matched, redelivered, next_page_token })
