@@ -69,7 +69,7 @@ pub(super) fn claim_deliveries(
         let (receiver, body) = match (receiver, fate(receiver, &row), row.body.clone()) {
             (Some(receiver), Fate::Send, Some(body)) => (Arc::clone(receiver), body),
             (_, Fate::Hold, _) => {
-                changes.push(waiting(&row, phase::HELD, row.created_at));
+                changes.push(waiting(&row, phase::HELD, row.owed_at));
                 continue;
             }
             (_, Fate::Postpone, _) => {
@@ -250,7 +250,7 @@ enum Fate {
 fn fate(receiver: Option<&Arc<Receiver>>, row: &OwedRow) -> Fate {
     let Some(receiver) = receiver else { return Fate::Postpone };
     let before = receiver.discard_before.0;
-    let unwanted = reason_to_cancel(receiver.is_deleted, before, row.manner, row.created_at);
+    let unwanted = reason_to_cancel(receiver.is_deleted, before, row.manner, row.owed_at);
     let is_test = row.manner == manner::PING;
     match unwanted {
         Some(reason) => Fate::Drop(reason),

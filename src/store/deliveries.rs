@@ -237,7 +237,8 @@ pub fn end(connection: &mut Connection, ended: &[Ended]) -> StoreResult<()> {
     Ok(())
 }
 
-/// Puts an ended delivery back among the live ones, outside any order, to start its schedule again.
+/// Puts an ended delivery back among the live ones, outside any order, to start its schedule again:
+/// it is asked for and due at `due_at`.
 /// One that is gone, or owed by now, is left alone: a live row without its lasting one could never
 /// be claimed, and would stand first in its lane for ever.
 pub fn revive(
@@ -246,9 +247,10 @@ pub fn revive(
     manner: i64,
     due_at: i64,
 ) -> StoreResult<()> {
-    let sql = "UPDATE deliveries SET status = 0, reason = NULL, completed_at = NULL, manner = ? \
-               WHERE id = ? AND status <> 0";
-    if connection.execute(Statement::new(sql).bind(manner).bind(route.id))? == 0 {
+    let sql = "UPDATE deliveries SET status = 0, reason = NULL, completed_at = NULL, manner = ?, \
+               asked_at = ? WHERE id = ? AND status <> 0";
+    let statement = Statement::new(sql).bind(manner).bind(due_at);
+    if connection.execute(statement.bind(route.id))? == 0 {
         return Ok(());
     }
     let mut live = Rows::new("live_deliveries", NEW_LIVE);

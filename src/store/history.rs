@@ -25,8 +25,8 @@ const TABLES: [(&str, &str); 5] = [
 ];
 
 /// Columns that hold times. When a job was to run stands in its first event too, and stays.
-const TIMES: [&str; 6] =
-    ["created_at", "updated_at", "started_at", "completed_at", "finished_at", "at"];
+const TIMES: [&str; 7] =
+    ["created_at", "updated_at", "started_at", "completed_at", "finished_at", "asked_at", "at"];
 
 /// Events that enter the feed together, as under load.
 const CHUNK: usize = 48;

@@ -4,6 +4,7 @@
 //! One node on a manual clock in most, driven by steps. What comes after what is not looked at here.
 
 mod anew;
+mod asked;
 mod attempts;
 mod backlog;
 mod bounds;

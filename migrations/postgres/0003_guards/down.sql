@@ -1,5 +1,6 @@
 ALTER TABLE attempts RESET (fillfactor);
 ALTER TABLE deliveries RESET (fillfactor);
+ALTER TABLE deliveries DROP COLUMN asked_at;
 DROP INDEX live_deliveries_replayed;
 CREATE INDEX live_deliveries_replayed ON live_deliveries (receiver_id) WHERE manner = 2;
 DELETE FROM lanes WHERE reason = 'open';

@@ -11,6 +11,10 @@ ALTER TABLE lanes ADD COLUMN number BIGINT NOT NULL DEFAULT 0;
 -- no new entry in any index.
 ALTER TABLE deliveries SET (fillfactor = 70);
 ALTER TABLE attempts SET (fillfactor = 70);
+
 -- What a replay waits for is what nobody has tried yet; what is tried again may be much more.
 DROP INDEX live_deliveries_replayed;
 CREATE INDEX live_deliveries_replayed ON live_deliveries (receiver_id) WHERE manner = 2 AND tries = 0;
+
+-- When somebody asked for an ended delivery again: it was owed anew then.
+ALTER TABLE deliveries ADD COLUMN asked_at BIGINT;

@@ -15,7 +15,6 @@ use crate::engine::error::EngineResult;
 use crate::engine::operation::subject;
 use crate::engine::receivers::Ordering;
 use crate::ids::{Key, Timestamp};
-use crate::store::deliveries::manner::EVENT;
 use crate::store::deliveries::{
     BacklogRow, Ended, OrderedRow, Place, STRICT_TRACK, manner, phase, status,
 };
@@ -222,7 +221,7 @@ fn settle_page(
             Fate::Stays => {}
             Fate::Moves(to) => {
                 // What waited longest goes first; keys tell the order of rows only roughly.
-                let due_at = if to == phase::HELD { delivery.due_at } else { delivery.created_at };
+                let due_at = if to == phase::HELD { delivery.due_at } else { delivery.owed_at };
                 moved.push((delivery.id, to, due_at));
                 if to != phase::HELD && !settled.lanes.contains(&delivery.lane) {
                     settled.lanes.push(delivery.lane);
@@ -314,8 +313,7 @@ fn fate(stand: &Stand, delivery: &BacklogRow) -> Fate {
     if delivery.phase == phase::LEASED {
         return Fate::Stays;
     }
-    if let Some(reason) = reason_to_cancel(is_deleted, before, delivery.manner, delivery.created_at)
-    {
+    if let Some(reason) = reason_to_cancel(is_deleted, before, delivery.manner, delivery.owed_at) {
         return Fate::Ends(reason);
     }
     match delivery.phase {
@@ -333,17 +331,18 @@ fn fate(stand: &Stand, delivery: &BacklogRow) -> Fate {
     }
 }
 
-/// Why a delivery is not wanted any more, if so.
+/// Why a delivery is not wanted any more, if so. A ping is an answer that somebody waits for and no
+/// backlog; whatever else was owed before it was discarded is, whoever asked for it.
 pub(in crate::engine) fn reason_to_cancel(
     is_deleted: bool,
     discard_before: i64,
     manner: i64,
-    created_at: i64,
+    owed_at: i64,
 ) -> Option<&'static str> {
     if is_deleted {
         Some(DELETED)
     } else {
-        (manner == EVENT && created_at < discard_before).then_some(DISCARDED)
+        (manner != manner::PING && owed_at < discard_before).then_some(DISCARDED)
     }
 }
 

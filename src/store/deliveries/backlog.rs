@@ -44,9 +44,9 @@ pub struct BacklogRow {
     /// Code of the last failure.
     #[diesel(sql_type = Nullable<Text>)]
     pub previous_failure: Option<String>,
-    /// When it was owed.
+    /// When it was owed, or asked for again.
     #[diesel(sql_type = BigInt)]
-    pub created_at: i64,
+    pub owed_at: i64,
 }
 
 /// Deliveries of an endpoint behind a key, held for this transaction. Those that somebody else is
@@ -61,7 +61,9 @@ pub fn backlog(
         if connection.skip_locked().is_empty() { "" } else { " FOR UPDATE OF l SKIP LOCKED" };
     let sql = format!(
         "SELECT l.id, l.lane, l.phase, l.manner, l.track, l.token, l.attempts, l.due_at, \
-         l.previous_failure, d.subject_id, d.sequence, d.created_at FROM live_deliveries l JOIN deliveries d ON d.id = l.id \
+         l.previous_failure, d.subject_id, d.sequence, \
+         COALESCE(d.asked_at, d.created_at) AS owed_at \
+         FROM live_deliveries l JOIN deliveries d ON d.id = l.id \
          WHERE l.receiver_id = ? AND l.id > ? ORDER BY l.id LIMIT ?{lock}"
     );
     connection.load(Statement::new(sql).bind(receiver).bind(after).bind(limit))

@@ -61,9 +61,9 @@ pub struct OwedRow {
     /// See [`super::manner`].
     #[diesel(sql_type = BigInt)]
     pub manner: i64,
-    /// When it was owed.
+    /// When it was owed, or asked for again.
     #[diesel(sql_type = BigInt)]
-    pub created_at: i64,
+    pub owed_at: i64,
     /// Of the receiver's row; 0 for callbacks.
     #[diesel(sql_type = BigInt)]
     pub receiver_version: i64,
@@ -98,7 +98,8 @@ pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<O
     connection.load_by_keys(
         "SELECT d.id, d.public_id, d.application_id, d.receiver_id, d.subject_id, d.sequence, \
          d.event_id, d.event_type, d.request_id, l.lane, l.phase, l.token, l.attempts, l.tries, \
-         l.previous_failure, l.manner, d.created_at, r.version AS receiver_version, \
+         l.previous_failure, l.manner, COALESCE(d.asked_at, d.created_at) AS owed_at, \
+         r.version AS receiver_version, \
          j.public_id AS job_id, b.body \
          FROM live_deliveries l LEFT JOIN deliveries d ON d.id = l.id \
          LEFT JOIN receivers r ON r.id = d.receiver_id LEFT JOIN jobs j ON j.id = d.subject_id \
