@@ -43,7 +43,7 @@ use crate::support::node::{Node, scripted_job};
 use crate::support::receiver::{Receiver, Reply};
 
 /// Waits for what happens in real time.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One node, one application, and a receiver that stands for all its endpoints, a path for each.
 struct World {

@@ -8,7 +8,7 @@ use crate::support::database::{Backend, Database, on_both};
 use crate::support::node::{Node, scripted_job};
 use crate::support::wait::eventually_async;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two nodes that have seen each other; the first sends for all lanes.
 async fn pair(database: &Database) -> (Node, Node) {

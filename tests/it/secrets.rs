@@ -19,7 +19,7 @@ use crate::support::process::{Application, Server, data_dir, ringback};
 use crate::support::receiver::{Received, Receiver, Reply};
 use crate::support::wait::eventually;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What must not be found, by what it is: in every form that it could be found in.
 #[derive(Default)]

@@ -16,7 +16,7 @@ use crate::support::process::{Application, Server, ringback};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::wait::eventually;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_replayed_webhook_is_verified_and_told() {

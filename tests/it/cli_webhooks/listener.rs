@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::machine;
 use crate::support::wait::eventually;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Listener {
     child: Child,

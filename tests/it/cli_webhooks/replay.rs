@@ -10,7 +10,7 @@ use crate::support::machine;
 use crate::support::process::ringback;
 use crate::support::receiver::{Receiver, Reply};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_it_sends_verifies_with_the_official_library() {

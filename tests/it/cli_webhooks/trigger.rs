@@ -8,7 +8,7 @@ use crate::support::machine::{self, Finished};
 use crate::support::process::{Server, ringback};
 use crate::support::receiver::{Receiver, Reply};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const PATH: &str = "/v1/events/trigger";
 
 fn stub(status: u16, answer: &Value) -> Receiver {

@@ -12,7 +12,7 @@ use crate::support::node::{Node, bounded, callback, rate};
 use crate::support::receiver::Reply;
 use crate::support::wait::eventually_async;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A rate-limited callback whose lane goes to the second node that comes: the first keeps the lower
 /// half of all shards.

@@ -18,7 +18,7 @@ use super::rust_sample;
 use crate::support::machine::{clean_command, environment, free_port};
 use crate::support::wait::eventually;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sample that listens.
 pub struct Running {

@@ -15,6 +15,8 @@ use uuid::Uuid;
 use super::machine::environment;
 use super::wait;
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Both, in the order tests run on them.
 pub const BACKENDS: [Backend; 2] = [Backend::Sqlite, Backend::Postgres];
 
@@ -80,17 +82,29 @@ impl Database {
         Connection::open(&self.location())
             .unwrap_or_else(|error| panic!("cannot open {}: {error}", self.url))
     }
+
+    /// Whatever a test is about: the log of every job it made must tell its row.
+    ///
+    /// # Panics
+    /// Also when it cannot look, which would pass for a success.
+    fn audit(&self) {
+        let mut connection = patient_connection(&self.location())
+            .unwrap_or_else(|error| panic!("cannot audit {}: {error}", self.url));
+        match connection.batch("SELECT 1 FROM jobs LIMIT 1") {
+            Ok(()) => super::audit::every_job(&mut connection),
+            Err(error) => {
+                let error = format!("{error:?}");
+                let is_empty = error.contains("no such table") || error.contains("does not exist");
+                assert!(is_empty, "cannot audit {}: {error}", self.url);
+            }
+        }
+    }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
         if !thread::panicking() {
-            // Whatever a test is about: the log of every job it made must tell its row.
-            if let Ok(mut connection) = Connection::open(&self.location())
-                && connection.batch("SELECT 1 FROM jobs LIMIT 1").is_ok()
-            {
-                super::audit::every_job(&mut connection);
-            }
+            self.audit();
         }
         if let Some(OnServer { cluster_url, name }) = &self.on_server {
             // FORCE, because servers that were killed may still look connected.
@@ -110,16 +124,21 @@ fn new_folder() -> TempDir {
 /// Runs one statement outside the database it is about.
 fn administer(cluster_url: &str, sql: &str) -> Result<(), String> {
     let location = Location::parse(cluster_url).map_err(|error| error.to_string())?;
-    let connect = || match Connection::open(&location).map_err(|error| format!("{error:?}")) {
+    let mut connection = patient_connection(&location)?;
+    let mut run = |sql: &str| connection.batch(sql).map_err(|error| format!("{error:?}"));
+    run("SET lock_timeout = 0")?;
+    run(sql)
+}
+
+/// A connection, as soon as there is a free one.
+fn patient_connection(location: &Location) -> Result<Connection, String> {
+    let connect = || match Connection::open(location).map_err(|error| format!("{error:?}")) {
         // Other tests hold all connections just now.
         Err(error) if error.contains("too many clients") || error.contains("reserved") => None,
         result => Some(result),
     };
-    let mut connection = wait::within(Duration::from_secs(30), connect)
-        .unwrap_or_else(|| Err("no free connection within 30 s".to_owned()))?;
-    let mut run = |sql: &str| connection.batch(sql).map_err(|error| format!("{error:?}"));
-    run("SET lock_timeout = 0")?;
-    run(sql)
+    wait::within(PATIENCE, connect)
+        .unwrap_or_else(|| Err(format!("no free connection within {PATIENCE:?}")))
 }
 
 /// Runs a check on both backends, one after the other.

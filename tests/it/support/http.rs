@@ -8,6 +8,9 @@ use ureq::{Agent, Body, Proxy};
 
 /// Longer than the longest `?wait=` that a test asks for.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// Servers close idle connections after 5 s. A request that goes out just then gets no answer, and
+/// the client cannot know whether it may be sent again.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// A client of one server; clones share their connections.
 #[derive(Clone)]
@@ -27,6 +30,7 @@ impl Client {
             .allow_non_standard_methods(true)
             .proxy(None::<Proxy>)
             .timeout_global(Some(PATIENCE))
+            .max_idle_age(IDLE)
             .max_idle_connections(64)
             .max_idle_connections_per_host(64)
             .build();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringback::engine::EngineResult;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -53,8 +54,24 @@ async fn keep(node: Arc<Node>, shutdown: watch::Receiver<bool>) {
     while !*shutdown.borrow() {
         ticks.tick().await;
         node.beat().await;
-        node.engine.rescue().await.expect("the sweep works");
-        node.engine.settle_backlogs().await.expect("the sweep works");
+        unless_passing(node.engine.rescue().await);
+        unless_passing(node.engine.settle_backlogs().await);
+    }
+}
+
+/// What one turn brought; nothing when it was undone for others' sake, as the server takes it: the
+/// next turn tries again.
+///
+/// # Panics
+/// On any other error.
+fn unless_passing<T>(result: EngineResult<T>) -> Option<T> {
+    match result {
+        Ok(done) => Some(done),
+        Err(error) if error.is_passing() => {
+            eprintln!("one turn came to nothing: {error}");
+            None
+        }
+        Err(error) => panic!("a loop fails: {error:?}"),
     }
 }
 
@@ -62,7 +79,7 @@ async fn relay(node: Arc<Node>, shutdown: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(PERIOD);
     while !*shutdown.borrow() {
         let rung = node.engine.bells.relay.notified();
-        while node.engine.relay().await.expect("the relay works") {}
+        while unless_passing(node.engine.relay().await) == Some(true) {}
         tokio::select! {
             () = rung => {}
             _ = ticks.tick() => {}

@@ -26,6 +26,9 @@ use serde_json::value::RawValue;
 
 use super::database::Database;
 
+/// Long enough for debug builds on a machine that does other things, too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What a scripted job does: called for each try with its context.
 pub type Script = Arc<dyn Fn(Context) -> BoxFuture<'static, Ending> + Send + Sync>;
 
@@ -141,7 +144,7 @@ impl Node {
             Arc::clone(&engine),
             egress,
             metrics,
-            delivery::Settings { deadline: Duration::from_secs(5), ..Default::default() },
+            delivery::Settings { deadline: PATIENCE, ..Default::default() },
             || 0.0,
         );
         let started_at = engine.now();
@@ -198,12 +201,17 @@ impl Node {
         bounded("running tries to end", || self.runner.busy() == 0).await;
     }
 
+    /// Waits until no delivery is under way.
+    pub async fn settle_deliveries(&self) {
+        bounded("deliveries to end", || self.dispatcher.in_flight() == 0).await;
+    }
+
     /// Sends what is due until nothing is due or under way.
     pub async fn send(&self) {
         loop {
             self.dispatcher.look().await.unwrap();
             let step = self.dispatcher.step().await.unwrap();
-            bounded("deliveries to end", || self.dispatcher.in_flight() == 0).await;
+            self.settle_deliveries().await;
             if step == delivery::Step::Idle {
                 return;
             }
@@ -234,7 +242,7 @@ impl Node {
             url: owed.receiver.url.clone(),
             headers,
             body: owed.body.clone().into(),
-            deadline: Duration::from_secs(5),
+            deadline: PATIENCE,
             body_cap: 1_024,
         };
         self.services.egress.send(outgoing).await.result
@@ -282,16 +290,18 @@ pub fn told(state: &JobState) -> Told<'_> {
     )
 }
 
-/// Waits for a condition of this process, at most ten seconds.
+/// Waits for a condition of this process, as long as only a defect takes.
 pub async fn bounded(what: &str, mut holds: impl FnMut() -> bool) {
+    // Looks that follow each other at once would take a core from what is waited for.
+    let mut looks = tokio::time::interval(Duration::from_millis(1));
     let wait = async {
         while !holds() {
-            tokio::task::yield_now().await;
+            looks.tick().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait)
+    tokio::time::timeout(PATIENCE, wait)
         .await
-        .unwrap_or_else(|_| panic!("waited ten seconds for {what}"));
+        .unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"));
 }
 
 /// A job of the scripted type.

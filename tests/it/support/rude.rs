@@ -17,4 +17,4 @@ mod receiver;
 pub use dialer::LocalDialer;
 pub use receiver::{Receiver, Reply, ok, response};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);

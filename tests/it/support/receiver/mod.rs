@@ -8,6 +8,7 @@ mod wire;
 
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -33,12 +34,18 @@ pub struct Received {
     pub body: Vec<u8>,
     /// Whether one of the secrets the receiver knew at that time verifies it.
     pub signature: Result<(), String>,
+    left: AtomicBool,
 }
 
 impl Received {
     /// A header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("plain text"))
+    }
+
+    /// Whether its client was gone when the time for a delayed answer had come.
+    pub fn was_left(&self) -> bool {
+        self.left.load(Ordering::SeqCst)
     }
 
     /// The id that a delivery keeps over all its tries.
@@ -219,6 +226,13 @@ impl Shared {
     /// A test that panics inside a look does not take the receiver's threads along.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for so many requests, but not beyond the end of the receiver; whether to go on.
+    fn gather(&self, requests: usize) -> bool {
+        let waits = |state: &mut State| !state.closing && state.log.len() < requests;
+        let waited = self.changed.wait_while(self.lock(), waits);
+        !waited.unwrap_or_else(PoisonError::into_inner).closing
     }
 
     /// Pauses a connection, but not beyond the end of the receiver; whether to go on.

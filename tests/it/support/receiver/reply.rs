@@ -9,6 +9,7 @@ pub struct Reply {
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
     pub(super) delay: Duration,
+    pub(super) gathered: usize,
     pub(super) manner: Manner,
 }
 
@@ -35,6 +36,7 @@ impl Reply {
             headers: Vec::new(),
             body: Vec::new(),
             delay: Duration::ZERO,
+            gathered: 0,
             manner: Manner::Whole,
         }
     }
@@ -73,6 +75,12 @@ impl Reply {
     /// Waits before it answers (or hangs up).
     pub fn after(self, delay: Duration) -> Reply {
         Reply { delay, ..self }
+    }
+
+    /// Is held back until so many requests have come, and only then waits and answers. Whoever is
+    /// answered has had that many under way at once.
+    pub fn once_there_are(self, gathered: usize) -> Reply {
+        Reply { gathered, ..self }
     }
 
     /// Sends the body in pieces with a pause after each.

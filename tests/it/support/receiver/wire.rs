@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -49,8 +50,14 @@ fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         };
         let is_last = request.headers.get("connection").is_some_and(|value| value == "close");
         let is_head = request.method == "HEAD";
-        let reply = record(request, shared);
-        if !shared.pause(reply.delay) || !answer(stream, &mut reader, &reply, is_head, shared)? {
+        let (received, reply) = record(request, shared);
+        if !shared.gather(reply.gathered) || !shared.pause(reply.delay) {
+            return Ok(());
+        }
+        if !reply.delay.is_zero() {
+            received.left.store(is_gone(stream)?, Ordering::SeqCst);
+        }
+        if !answer(stream, &mut reader, &reply, is_head, shared)? {
             return Ok(());
         }
         if is_last {
@@ -67,7 +74,7 @@ struct Request {
 }
 
 /// Puts a request into the log and asks the script for the answer.
-fn record(request: Request, shared: &Shared) -> Reply {
+fn record(request: Request, shared: &Shared) -> (Arc<Received>, Reply) {
     let arrived = Instant::now();
     let Request { method, path, headers, body } = request;
     let mut state = shared.lock();
@@ -79,6 +86,7 @@ fn record(request: Request, shared: &Shared) -> Reply {
         headers,
         body,
         signature: Err("the receiver knows no secret".to_owned()),
+        left: AtomicBool::new(false),
     };
     for secret in &state.secrets {
         received.signature = received.verify(secret);
@@ -95,7 +103,18 @@ fn record(request: Request, shared: &Shared) -> Reply {
     };
     drop(state);
     shared.changed.notify_all();
-    reply
+    (received, reply)
+}
+
+/// Whether the client has closed its end.
+fn is_gone(stream: &TcpStream) -> io::Result<bool> {
+    stream.set_nonblocking(true)?;
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false)?;
+    Ok(match peeked {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    })
 }
 
 fn nonsense(what: impl Into<String>) -> io::Error {
