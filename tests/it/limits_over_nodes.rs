@@ -4,6 +4,8 @@
 //! Must not know how servers agree on who sends; it only looks up who does, to kill that one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use diesel::QueryableByName;
@@ -17,11 +19,9 @@ use crate::support::endpoints::{Endpoint, Registry};
 use crate::support::http::Client;
 use crate::support::process::{Application, Server};
 use crate::support::receiver::{Received, Receiver, Reply};
-use crate::support::wait::eventually;
+use crate::support::wait::{eventually, within};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How much later than sent a request may be seen, on a machine with much else to do.
-const SLACK: Duration = Duration::from_millis(250);
 
 #[derive(QueryableByName)]
 struct NodeLine {
@@ -134,46 +134,93 @@ fn only_created() -> EndpointSettings {
     EndpointSettings { events: Some(vec!["job.created".to_owned()]), ..EndpointSettings::default() }
 }
 
-const PER_SECOND: f64 = 50.0;
-const BURST: u32 = 40;
-/// What a rate is measured over.
-const WINDOW: Duration = Duration::from_secs(20);
+/// Slow enough that a busy machine has the time for it.
+const PER_SECOND: f64 = 10.0;
+/// Large enough that what a server misses in a moment without a processor is made up for, and that
+/// an heir who began with all of it would send a fifth too much in a window.
+const BURST: u32 = 60;
+/// What a rate is measured over, at least.
+const WINDOW: Duration = Duration::from_secs(25);
+/// A machine that does nothing for so long takes from a rate what no server can give back.
+const STALL: Duration = Duration::from_millis(250);
+
+/// Watches over the machine: how long it does neither run a thread nor commit a row.
+struct Witness {
+    done: Arc<AtomicBool>,
+    watching: JoinHandle<Duration>,
+}
+
+impl Witness {
+    fn of(database: &Database) -> Witness {
+        let mut connection = database.connect();
+        connection.batch("CREATE TABLE witness (looks BIGINT)").expect("SQL");
+        connection.batch("INSERT INTO witness VALUES (0)").expect("SQL");
+        let done = Arc::<AtomicBool>::default();
+        let told = Arc::clone(&done);
+        let watching = std::thread::spawn(move || {
+            let (mut longest, mut last) = (Duration::ZERO, Instant::now());
+            let sql = "UPDATE witness SET looks = looks + 1";
+            while !told.load(Ordering::SeqCst) && connection.batch(sql).is_ok() {
+                let _not_a_condition = within(Duration::from_millis(20), || None::<()>);
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+            longest
+        });
+        Witness { done, watching }
+    }
+
+    fn longest_stall(self) -> Duration {
+        self.done.store(true, Ordering::SeqCst);
+        self.watching.join().expect("it only looks")
+    }
+}
 
 /// How many requests come a second in the window that begins now, whatever `happens` in it.
 fn rate_while(receiver: &Receiver, happens: impl FnOnce()) -> f64 {
     let begins = Instant::now();
     happens();
-    let ends = begins + WINDOW;
-    assert!(Instant::now() < ends, "that took longer than a window");
-    receiver.wait_until("the window is over", WINDOW * 2, |log| {
+    let ends = Instant::now().max(begins + WINDOW);
+    receiver.wait_until("the window is over", WINDOW + PATIENCE, |log| {
         log.last().filter(|one| one.arrived >= ends).map(|_| ())
     });
     let within = |one: &&Arc<Received>| (begins..ends).contains(&one.arrived);
-    receiver.log().iter().filter(within).count() as f64 / WINDOW.as_secs_f64()
+    let came = receiver.log().iter().filter(within).count();
+    came as f64 / ends.duration_since(begins).as_secs_f64()
 }
 
-/// The longest time between two requests in the window from `begins` on.
-fn longest_pause(log: &[Arc<Received>], begins: Instant) -> Duration {
-    let window = begins..begins + WINDOW;
-    let times = || log.iter().map(|one| one.arrived).filter(|at| window.contains(at));
-    let pauses = std::iter::once(begins).chain(times()).zip(times());
-    pauses.map(|(from, to)| to.duration_since(from)).max().unwrap_or_default()
+/// The rates of one play.
+#[derive(Debug)]
+struct Rates {
+    by_one: f64,
+    by_two: f64,
+    while_killed: f64,
 }
 
-/// The most requests beyond the rate in any span of time: what the burst has to cover.
-fn largest_burst(log: &[Arc<Received>]) -> f64 {
-    let mut largest: f64 = 0.0;
-    for (first, from) in log.iter().enumerate() {
-        for (last, to) in log.iter().enumerate().skip(first) {
-            let seconds = (to.arrived.duration_since(from.arrived) + SLACK).as_secs_f64();
-            largest = largest.max((last - first + 1) as f64 - PER_SECOND * seconds);
-        }
+impl Rates {
+    fn are_the_same(&self) -> bool {
+        let alike = |rate: f64, wanted: f64| (rate / wanted - 1.0).abs() <= 0.05;
+        alike(self.by_one, PER_SECOND)
+            && alike(self.by_two, self.by_one)
+            && alike(self.while_killed, self.by_one)
     }
-    largest
 }
 
 #[test]
 fn a_rate_is_the_same_with_two_servers_also_while_one_is_killed_and_comes_back() {
+    for plays_left in (0..3).rev() {
+        let (rates, stall) = play();
+        eprintln!("{rates:.2?} a second; the machine stood still for {stall:.3?} at most");
+        // Only a play in which the machine stood still may be played again.
+        if rates.are_the_same() {
+            return;
+        }
+        assert!(plays_left > 0 && stall > STALL, "{rates:?} a second, stalls of {stall:?}");
+    }
+}
+
+/// One sends, another joins, is killed and comes back. The limit itself holds in every play.
+fn play() -> (Rates, Duration) {
     let database = Database::fresh(Backend::Postgres);
     let application = Application::create(&database, "shop");
     let receiver = Receiver::start();
@@ -185,44 +232,31 @@ fn a_rate_is_the_same_with_two_servers_also_while_one_is_killed_and_comes_back()
     let mut fleet = Fleet::of_one(&database);
     let endpoint = registry.register_where(&receiver.url("/hook"), &settings, moves);
     receiver.trust(&endpoint.secret);
-    owe(&fleet.servers[0].client_of(&application), 4_000);
+    let witness = Witness::of(&database);
+    let begun = Instant::now();
+    owe(&fleet.servers[0].client_of(&application), 3_000);
 
-    receiver.wait_for(2 * BURST as usize, PATIENCE);
+    receiver.wait_for(3 * BURST as usize, PATIENCE);
     let by_one = rate_while(&receiver, || {});
-
-    let before_join = receiver.count();
-    let joined_at = Instant::now();
     let by_two = rate_while(&receiver, || fleet.join());
     assert_eq!(fleet.sender_for(&endpoint), 1, "the lane went to the one that came");
-
-    let mut killed = Instant::now();
     let while_killed = rate_while(&receiver, || {
-        killed = fleet.kill(1);
+        fleet.kill(1);
         fleet.come_back(1);
         fleet.wait_for_fair_shares();
     });
 
+    // Whoever takes over does not know what was sent last, and starts with nothing: all of them
+    // together keep to what one bucket lets through. Nothing was sent before `begun`, so a request
+    // that is seen late was sent within the limit all the more.
     let log = receiver.log();
-    let first_since = |at: Instant| log.iter().position(|one| one.arrived > at).expect("more came");
-    let pauses = [joined_at, killed].map(|at| longest_pause(&log, at));
-    eprintln!(
-        "{by_one:.2}/s by one, {by_two:.2}/s while another joins, {while_killed:.2}/s while that \
-         is killed and comes back; the longest pauses there: {pauses:.3?}"
-    );
-    assert!((by_one / PER_SECOND - 1.0).abs() <= 0.05, "{by_one}/s");
-    for rate in [by_two, while_killed] {
-        assert!((rate / by_one - 1.0).abs() <= 0.05, "{rate}/s instead of {by_one}/s");
+    for (before, one) in log.iter().enumerate() {
+        one.signed();
+        let seconds = one.arrived.duration_since(begun).as_secs_f64();
+        let (came, allowed) = (before + 1, f64::from(BURST) + PER_SECOND * seconds);
+        assert!(came as f64 <= allowed, "{came} came within {seconds} s, {allowed} may");
     }
-    let burst = largest_burst(&log);
-    assert!(burst <= f64::from(BURST), "{burst} at once");
-    // Whoever takes over does not know what was sent last, and starts with nothing.
-    let heir_began = first_since(killed);
-    let joined = largest_burst(&log[before_join..heir_began]);
-    let inherited = largest_burst(&log[heir_began..]);
-    assert!(joined <= 1.0 && inherited <= 1.0, "{joined} and {inherited} at once");
-    for request in &log {
-        request.signed();
-    }
+    (Rates { by_one, by_two, while_killed }, witness.longest_stall())
 }
 
 const CAP: u32 = 3;
@@ -231,11 +265,11 @@ const ANSWER: Duration = Duration::from_millis(4_500);
 const LANES: usize = 8;
 
 /// The most requests that were open at once. Those of a process that was killed are no longer open
-/// once it is: their connections went with it.
+/// once it is, also where they are seen only later: their connections went with it.
 fn most_open(log: &[Arc<Received>], killed: Option<Instant>) -> usize {
     let closed = |one: &Arc<Received>| {
         let answered = one.arrived + ANSWER;
-        killed.filter(|at| one.arrived < *at).map_or(answered, |at| at.min(answered))
+        killed.filter(|_| one.was_left()).map_or(answered, |killed| killed.min(answered))
     };
     let open_at = |at: Instant| {
         let open = |one: &&Arc<Received>| one.arrived <= at && at < closed(one);

@@ -56,35 +56,45 @@ fn number(connection: &mut Connection, sql: &'static str) -> i64 {
 
 #[test]
 fn what_is_owed_again_meanwhile_stays_and_is_sent() {
-    block_on(async {
-        let database = Database::fresh(Backend::Postgres);
-        let Old { node, receiver, caller, job, delivery } = old(&database).await;
-        // Somebody owes it again and has not committed yet when retention looks.
-        let mut again = database.connect();
-        again.begin().expect("a transaction");
-        let routes = deliveries::hold_lasting(&mut again, &[delivery.key]).expect("SQL");
-        let now = node.engine.now().0;
-        deliveries::revive(&mut again, &routes[0], manner::REDELIVERY, now).expect("SQL");
-        let purging = tokio::spawn({
-            let node = Arc::clone(&node);
-            let before = node.engine.now().plus_millis(-MONTH_MILLIS);
-            async move { node.engine.purge_jobs(before, 0).await.unwrap().purged }
-        });
-        let mut watch = database.connect();
-        let waits = "SELECT COUNT(*) AS number FROM pg_stat_activity \
-                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let waiting = async || (number(&mut watch, waits) > 0).then_some(());
-        eventually_async("retention to meet it", Duration::from_secs(10), waiting).await;
-        again.commit().expect("it is owed again");
+    // Retention waits for five seconds. On a machine that stands still for so long the two do not
+    // meet, and begin again.
+    assert!((0..10).any(|_| block_on(owed_again_before_retention_gives_up())));
+}
 
-        assert_eq!(purging.await.unwrap(), 0);
-        node.job(&caller, job.id).await;
-        node.send().await;
-        assert_eq!(receiver.log_of("/hook").len(), 2);
-        assert_eq!(number(&mut watch, "SELECT COUNT(*) AS number FROM live_deliveries"), 0);
+/// Whether retention waited until somebody had owed it again.
+async fn owed_again_before_retention_gives_up() -> bool {
+    let database = Database::fresh(Backend::Postgres);
+    let Old { node, receiver, caller, job, delivery } = old(&database).await;
+    // Somebody owes it again and has not committed yet when retention looks.
+    let mut again = database.connect();
+    again.begin().expect("a transaction");
+    let routes = deliveries::hold_lasting(&mut again, &[delivery.key]).expect("SQL");
+    let now = node.engine.now().0;
+    deliveries::revive(&mut again, &routes[0], manner::REDELIVERY, now).expect("SQL");
+    let purging = tokio::spawn({
+        let node = Arc::clone(&node);
         let before = node.engine.now().plus_millis(-MONTH_MILLIS);
-        assert_eq!(node.engine.purge_jobs(before, 0).await.unwrap().purged, 1, "now it may go");
+        async move { node.engine.purge_jobs(before, 0).await }
     });
+    let mut watch = database.connect();
+    let waits = "SELECT COUNT(*) AS number FROM pg_stat_activity \
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let met = async || (purging.is_finished() || number(&mut watch, waits) > 0).then_some(());
+    eventually_async("retention to meet it", Duration::from_secs(60), met).await;
+    again.commit().expect("it is owed again");
+
+    let purged = match purging.await.expect("no panic") {
+        Err(error) if error.is_passing() => return false,
+        purged => purged.expect("it works").purged,
+    };
+    assert_eq!(purged, 0);
+    node.job(&caller, job.id).await;
+    node.send().await;
+    assert_eq!(receiver.log_of("/hook").len(), 2);
+    assert_eq!(number(&mut watch, "SELECT COUNT(*) AS number FROM live_deliveries"), 0);
+    let before = node.engine.now().plus_millis(-MONTH_MILLIS);
+    assert_eq!(node.engine.purge_jobs(before, 0).await.unwrap().purged, 1, "now it may go");
+    true
 }
 
 on_both!(async what_is_gone_or_owed_is_not_owed_again);

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ringback::clock::Clock;
 use ringback::engine::{
@@ -170,7 +169,7 @@ fn a_database_that_goes_away_for_a_moment_costs_no_try() {
         shop.node.runner.look().await.unwrap();
         shop.node.runner.step().await.unwrap();
         let mut killer = database.connect();
-        eventually("the page to be cut off", Duration::from_secs(4), || {
+        eventually("the page to be cut off", PATIENCE, || {
             let sql = "DO $$ DECLARE waiting INT; BEGIN \
                        SELECT pid INTO STRICT waiting FROM pg_stat_activity \
                        WHERE datname = current_database() AND wait_event_type = 'Lock'; \
