@@ -286,6 +286,12 @@ fn the_cap_is_exact() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config {
+        rng_seed: proptest::test_runner::RngSeed::Fixed(2026),
+        failure_persistence: None,
+        ..proptest::test_runner::Config::default()
+    })]
+
     #[test]
     fn no_job_exceeds_the_cap(sizes in proptest::array::uniform5(0usize..400_000)) {
         let [payload, specification, metadata, sources, message] = sizes.map(|n| "é".repeat(n / 2));

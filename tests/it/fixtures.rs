@@ -2,8 +2,8 @@
 //! about a job. Every one is made by running the system, and compared with its file on every run.
 //!
 //! To have a file written anew, empty it (the product embeds it, so it has to be there) and run
-//! `./test --test it fixtures` twice. A file that is not there yet is written too; it becomes part of
-//! the product by a line in `src/formats/examples.rs`.
+//! `./test --test it fixtures` twice: the first run writes it and fails. A file that is not there yet
+//! is written too; it becomes part of the product by a line in `src/formats/examples.rs`.
 
 mod kinds;
 mod lives;
@@ -87,6 +87,7 @@ fn check(told: Told, expected: &[String]) {
     let names: BTreeSet<&String> = told.iter().map(|(name, _)| name).collect();
     assert_eq!(names, expected.iter().collect());
     assert_eq!(names.len(), told.len(), "each is told once");
+    let mut written = Vec::new();
     for (name, body) in &told {
         let laid_out = text::laid_out(body);
         assert_eq!(&text::packed(&laid_out), body, "{name}: only blanks were added");
@@ -94,11 +95,13 @@ fn check(told: Told, expected: &[String]) {
         let there = std::fs::read_to_string(&path).unwrap_or_default();
         if there.is_empty() {
             std::fs::write(&path, laid_out).expect("the file can be written");
+            written.push(path);
         } else if there != laid_out {
             let (line, was, is) = first_difference(&there, &laid_out);
             panic!("{}:{line} has\n{was}\nand the system sends\n{is}", path.display());
         }
     }
+    assert!(written.is_empty(), "these were missing or empty and are written now: {written:?}");
 }
 
 /// Number and text of the first line that is not the same.

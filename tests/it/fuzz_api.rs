@@ -11,7 +11,7 @@ use crate::support::receiver::{Receiver, Reply};
 use crate::support::schemathesis;
 use crate::support::wait::eventually;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 on_both!(the_server_keeps_to_its_document);
 fn the_server_keeps_to_its_document(database: Database) {
@@ -103,7 +103,7 @@ fn the_server_keeps_to_its_document(database: Database) {
         "DELETE endpointId": ids(&doomed), "DELETE secretId": ids(&secrets),
     });
     let report = schemathesis::check(&server, &application, &seeds);
-    assert!(report.contains("No issues found") || report.contains("passed"), "{report}");
+    assert!(report.contains("No issues found"), "{report}");
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
     server.client().get("/readyz").expect(200);
 }

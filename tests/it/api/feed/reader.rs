@@ -1,7 +1,7 @@
 //! A reader of server-sent events on a bare socket, so that it can be as slow as a test wants.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::process::Server;
 
 /// Longer than two signs of life are apart.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One block of a stream.
 #[derive(Debug, Default, PartialEq)]
@@ -73,6 +73,22 @@ impl Reader {
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether bytes wait at the server's end because there is no room at this end: more than the
+    /// system holds is to come.
+    pub fn is_behind(&self) -> bool {
+        let socket = self.socket.get_ref();
+        let port = |address: std::io::Result<SocketAddr>| address.expect("connected").port();
+        let ends = [port(socket.peer_addr()), port(socket.local_addr())];
+        let [server, client] = ends.map(|port| format!(":{port:04X}"));
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the system's sockets");
+        table.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, local, remote, _, queues, ..] = fields.as_slice() else { return false };
+            let waits = !queues.starts_with("00000000:");
+            local.ends_with(&server) && remote.ends_with(&client) && waits
+        })
     }
 
     /// The next line; nothing when the stream has ended in good order.

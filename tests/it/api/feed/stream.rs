@@ -1,7 +1,5 @@
 //! The feed as server-sent events: what comes, in what order, for how long.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use super::events;
@@ -54,10 +52,8 @@ fn a_stream_is_the_feed_as_it_grows(database: Database) {
     assert_eq!(seen[0].1["data"]["metadata"], json!({"a": "b\n"}));
 
     // What happens now comes at once, and in the order of the feed.
-    let began = Instant::now();
     world.ran(&noop(0.0));
     seen.extend((0..3).map(|_| reader.event()));
-    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     let feed = events(&world, 6);
     assert_eq!(seen.iter().map(|(_, event)| event.clone()).collect::<Vec<_>>(), feed);
     let places: Vec<i64> = seen.iter().map(|(place, _)| *place).collect();
@@ -135,10 +131,8 @@ fn streams_end_when_the_server_stops(database: Database) {
     let mut world = World::start(database);
     let mut readers: Vec<Reader> = (0..3).map(|_| world.follow("")).collect();
     readers.iter_mut().for_each(|reader| drop(reader.block()));
-    let began = Instant::now();
-    let status = world.server.sigterm(Duration::from_secs(30));
+    let status = world.server.sigterm(PATIENCE);
     assert!(status.success(), "{status}");
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     for mut reader in readers {
         assert_eq!(reader.rest(), [""; 0], "the end of an answer, not of a connection");
     }
@@ -159,10 +153,8 @@ fn a_stream_lives_as_long_as_its_key(database: Database) {
     let listed = ringback(&[&["apps", "list", "--json"][..], &arguments].concat()).success();
     let listed = listed.stdout;
     let key = credential(&listed, &other.id);
-    let began = Instant::now();
     ringback(&[&["apps", "revoke", &other.id, &key][..], &arguments].concat()).success();
     let last_words = reader.rest();
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     let last = last_words.last().expect("the reason");
     assert!(last.contains("key_expired"), "{last_words:?}");
     world.ran(&noop(0.0));
@@ -220,7 +212,11 @@ fn a_slow_reader_holds_up_nobody(database: Database) {
     read_all(&mut world.follow(""));
     let before = resident(world.server.pid());
     let mut slow: Vec<Reader> = (0..8).map(|_| world.follow("")).collect();
+    eventually("the system holds as much as it takes for each of them", PATIENCE, || {
+        slow.iter().all(|reader| reader.is_behind()).then_some(())
+    });
     read_all(&mut world.follow(""));
+    assert!(slow.iter().all(Reader::is_behind), "they have more to come");
     let grown = resident(world.server.pid()).saturating_sub(before) >> 20;
     // Everything for everybody would be 8 times 18 MiB.
     assert!(grown < 80, "{grown} MiB more than before");
