@@ -24,7 +24,7 @@ use crate::support::receiver::{Receiver, Reply};
 use crate::support::wait::eventually;
 
 /// For what a loaded machine may take its time with.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server with one application, and a receiver that it may reach. Fields go in this order.
 struct World {

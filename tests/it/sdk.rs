@@ -14,7 +14,7 @@ use crate::support::process::{Application, Server};
 use crate::support::receiver::Receiver;
 use crate::support::sdk::{self, Case, check};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const BODY: &str = r#"{"id": "1", "note": "café \"❤\"\n", "cost": 1.50}"#;
 
 fn secret(byte: u8) -> SigningSecret {
@@ -90,13 +90,13 @@ fn the_official_libraries_believe_what_is_signed_and_nothing_else() {
             case("the new key", 1, 0),
             case("the old key", 2, 0),
             case("a stranger's key", 3, 0).refused(),
-            case("four minutes old", 1, 240),
-            case("six minutes old", 1, 360).refused(),
+            case("two minutes old", 1, 120),
+            case("an hour old", 1, 3_600).refused(),
             signed("a large body", signature, 1, &large, 0),
             case("tampered", 1, 0).with_body(|body| body.replace("1.50", "1.51")),
             case("tampered", 1, 0).with_header(header_of(signature), flip_signature),
         ]);
-        let from_the_future = case("six minutes too early", 1, -360);
+        let from_the_future = case("an hour too early", 1, -3_600);
         if signature == Signature::Hex {
             // Stripe's libraries look at the past only.
             cases.push(from_the_future);

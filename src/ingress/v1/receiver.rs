@@ -324,7 +324,8 @@ mod tests {
         let vetting = origins.vet_until(soon, &client, unvetted);
         let vetted = tokio::time::timeout(Duration::from_secs(30), vetting).await;
         vetted.expect("it ends with its deadline").expect("nothing speaks against the names");
-        assert_eq!(resolver.0.load(Relaxed), PARALLEL, "nothing was asked after the deadline");
+        let asked = resolver.0.load(Relaxed);
+        assert!(asked <= PARALLEL, "{asked}: nothing was asked after the deadline");
         // As after any other lookup that failed, the names are left alone for a moment.
         assert!(
             origins.knows("https://host-0.example") && origins.knows("https://host-999.example")

@@ -321,7 +321,8 @@ on_both!(a_deleted_endpoint_is_gone);
 fn a_deleted_endpoint_is_gone(database: Database) {
     let world = World::start(database);
     world.receiver.on("/hook", [Reply::status(500)]);
-    let id = world.endpoint_id("/hook", json!({"events": ["job.succeeded"]}));
+    let settings = json!({"events": ["job.succeeded"], "retrySchedule": [3600]});
+    let id = world.endpoint_id("/hook", settings);
     let kept = world.endpoint_id("/kept", json!({"events": ["job.succeeded"]}));
     let job = text(&world.ran(&noop(0.0))["id"]);
     world.receiver.wait_for_on("/hook", 1, PATIENCE);

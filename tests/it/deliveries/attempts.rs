@@ -12,7 +12,8 @@ use crate::support::database::{Database, on_both};
 use crate::support::node::{Node, bounded, callback, wish};
 use crate::support::receiver::Reply;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Shorter than the deadline of an attempt.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 on_both!(async an_attempt_is_written_down_before_its_request);
 async fn an_attempt_is_written_down_before_its_request(database: Database) {

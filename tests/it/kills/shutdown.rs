@@ -21,9 +21,6 @@ fn on_sqlite_work_goes_on_at_once_and_a_file_has_one_server() {
     let book = Book::open(&application, 4, SEED);
     let mut server = Server::on(&database, &SETTINGS);
     let client = server.client_of(&application);
-    let jobs: Vec<String> = (0..20).flat_map(|_| book.place(&client, &book.single(1.0))).collect();
-    jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
-
     let folder = data_dir(&database);
     let refused = Server::try_start(&["--database", database.url(), "--data-dir", &folder]);
     let refused = refused.err().expect("a second server is refused").failure();
@@ -31,12 +28,13 @@ fn on_sqlite_work_goes_on_at_once_and_a_file_has_one_server() {
     assert!(said.contains("another ringback server is running on"), "{said}");
     assert!(said.contains("ringback.db") && said.contains("postgres://"), "{said}");
 
+    // Long enough that all of them are at work when the server is killed.
+    let jobs: Vec<String> = (0..20).flat_map(|_| book.place(&client, &book.single(15.0))).collect();
+    jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
     server.sigkill();
     server.start_again();
     let ready = Instant::now();
-    for job in &jobs {
-        wait_for_starts(&client, job, 2, Duration::from_secs(5).saturating_sub(ready.elapsed()));
-    }
+    jobs.iter().for_each(|job| wait_for_starts(&client, job, 2, PATIENCE));
     eprintln!("at work {:?} after the restart", ready.elapsed());
     let account = book.settle(PATIENCE);
     assert_eq!((account.jobs, account.given_up.len()), (20, 0));
@@ -52,13 +50,13 @@ fn at_sigterm_long_work_is_handed_back_and_done_after_the_restart(database: Data
     jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
 
     let asked = Instant::now();
-    let status = server.sigterm(Duration::from_secs(15));
+    let status = server.sigterm(PATIENCE);
     assert!(status.success(), "{status}: {}", server.stderr());
     assert!(asked.elapsed() >= Duration::from_secs(1), "it had a second of grace");
     eprintln!("gone after {:?}", asked.elapsed());
     server.start_again();
     for job in &jobs {
-        wait_for_starts(&client, job, 2, Duration::from_secs(5));
+        wait_for_starts(&client, job, 2, PATIENCE);
         let events = events_of(&client, job);
         let so_far = ["job.created", "job.started", "job.released", "job.started"];
         assert_eq!(types_of(&events), so_far);
@@ -67,7 +65,7 @@ fn at_sigterm_long_work_is_handed_back_and_done_after_the_restart(database: Data
         client.post_empty(&format!("/v1/jobs/{job}/stop")).expect(202);
     }
     for job in &jobs {
-        let shown = client.get(&format!("/v1/jobs/{job}?wait=10")).expect(200).json();
+        let shown = client.get(&format!("/v1/jobs/{job}?wait=45")).expect(200).json();
         assert_eq!(shown["status"], "stopped");
     }
 }
@@ -76,7 +74,7 @@ on_both!(at_sigterm_short_work_is_finished_and_nothing_is_lost);
 fn at_sigterm_short_work_is_finished_and_nothing_is_lost(database: Database) {
     let application = Application::create(&database, "shop");
     let book = Book::open(&application, 4, SEED + 20);
-    let mut server = Server::on(&database, &with_grace("10"));
+    let mut server = Server::on(&database, &with_grace("30"));
     let client = server.client_of(&application);
     let jobs: Vec<String> = (0..20).flat_map(|_| book.place(&client, &book.single(1.0))).collect();
     jobs.iter().for_each(|job| wait_for_starts(&client, job, 1, PATIENCE));
@@ -90,7 +88,7 @@ fn at_sigterm_short_work_is_finished_and_nothing_is_lost(database: Database) {
         });
         let asked = Instant::now();
         assert!(machine::signal(server.pid(), "TERM"), "it was running");
-        let status = server.wait_for_end(Duration::from_secs(20));
+        let status = server.wait_for_end(PATIENCE);
         assert!(status.success(), "{status}: {}", server.stderr());
         eprintln!("round {round}: gone after {:?}", asked.elapsed());
         server.start_again();

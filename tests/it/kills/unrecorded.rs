@@ -48,7 +48,9 @@ fn an_attempt_that_died_with_its_sender_is_unknown_and_made_again(database: Data
         // The first answer is held back for as long as it takes.
         receiver.on(path, [Reply::silence(), Reply::ok()]);
     }
-    let mut server = Server::on(&database, &SETTINGS);
+    // The deadline is the only 5 among them, and none of the answers may meet it.
+    let settings = SETTINGS.map(|one| if one == "5" { "600" } else { one });
+    let mut server = Server::on(&database, &settings);
     let client = server.client_of(&application);
     let job = json!({
         "type": "urn:job:noop",

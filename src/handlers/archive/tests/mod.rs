@@ -6,7 +6,7 @@ mod limits;
 mod round_trip;
 
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use super::*;
 

@@ -1,7 +1,5 @@
 //! Ping, the switch and what it holds, figures, and what is sent again.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use super::{NONE, statuses};
@@ -55,12 +53,10 @@ fn a_ping_tells_what_came_of_it(database: Database) {
 
 on_both!(a_ping_is_not_waited_for_without_end);
 fn a_ping_is_not_waited_for_without_end(database: Database) {
-    let world = World::start_with(database, &["--delivery-deadline-seconds", "60"]);
+    let world = World::start_with(database, &["--delivery-deadline-seconds", "600"]);
     world.receiver.on("/silent", [Reply::silence()]);
     let id = world.endpoint_id("/silent", json!({}));
-    let began = Instant::now();
     let ping = world.act(&id, "ping", json!({})).expect(202).json();
-    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     assert_eq!((&ping["status"], &ping["dateCompleted"]), (&json!("sending"), &Value::Null));
     assert_eq!(ping["attemptLog"][0]["outcome"], "started");
     let delivery = format!("/v1/deliveries/{}", text(&ping["id"]));

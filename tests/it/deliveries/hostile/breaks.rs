@@ -6,7 +6,7 @@ use super::Stage;
 use crate::support::database::{Database, on_both};
 use crate::support::rude::{Receiver, Reply, ok};
 
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = super::RELAXED;
 
 const HALF: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
 const HALF_IN_CHUNKS: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n8\r\nhalf";

@@ -11,7 +11,7 @@ use super::{HOST, LocalDialer, PUBLIC, Stage, Suffered};
 use crate::support::database::{Database, on_both};
 use crate::support::rude::{Receiver, certificate, ok, response};
 
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = super::RELAXED;
 const METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254));
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
