@@ -161,6 +161,7 @@ impl Dispatcher {
         if self.lanes().any_elsewhere() {
             self.learn_elsewhere().await?;
         }
+        self.learn_changes().await?;
         let now = self.engine.now();
         let mut lanes = self.lanes();
         lanes.prune(&waiting.iter().map(|(lane, _)| *lane).collect(), now);
@@ -185,6 +186,24 @@ impl Dispatcher {
         self.learn_elsewhere().await?;
         let troubles = self.engine.troubled_lanes().await?;
         self.lanes().take_over(&troubles);
+        Ok(())
+    }
+
+    /// A lane whose next token is far away claims nothing, so it has to be told when its endpoint
+    /// gets another limit.
+    async fn learn_changes(&self) -> EngineResult<()> {
+        let waiting = self.lanes().waiting_for_tokens(self.engine.now());
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let keys = waiting.iter().map(|(_, endpoint, _)| *endpoint).collect();
+        let versions = self.engine.endpoint_versions(keys).await?;
+        let mut lanes = self.lanes();
+        for (lane, endpoint, known) in waiting {
+            if versions.get(&endpoint).is_some_and(|version| *version != known) {
+                lanes.outdate(lane);
+            }
+        }
         Ok(())
     }
 

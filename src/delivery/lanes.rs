@@ -20,7 +20,7 @@ use crate::engine::{
     Health, LaneChange, LaneTrouble, LaneWish, Ordering, RateLimit, Receiver, SHARDS,
     TROUBLE_KEPT_MILLIS, application_mark,
 };
-use crate::ids::Timestamp;
+use crate::ids::{Key, Timestamp};
 
 /// The token bucket of one lane.
 pub(super) struct Bucket {
@@ -98,6 +98,10 @@ struct Lane {
     has_token: bool,
     /// When a slow bucket has its next token.
     next_token: Option<Timestamp>,
+    /// Whose limits these are, and of which version.
+    known: Option<(Key, i64)>,
+    /// Its endpoint has changed since: one delivery shows how it is now, whatever the bucket says.
+    is_outdated: bool,
     /// There may be more due than was taken.
     more: bool,
     /// Whether its endpoint wants an order; unknown until its first receiver was seen.
@@ -240,6 +244,22 @@ impl Lanes {
         }
     }
 
+    /// Endpoints whose lanes wait for a token that comes late, with the version that is known here.
+    pub(super) fn waiting_for_tokens(&self, now: Timestamp) -> Vec<(i64, Key, i64)> {
+        let late = |lane: &Lane| lane.next_token.is_some_and(|at| at > now);
+        let late = self.lanes.iter().filter(|(_, lane)| late(lane));
+        late.filter_map(|(id, lane)| lane.known.map(|(key, version)| (*id, key, version))).collect()
+    }
+
+    /// The endpoint of a lane has another version by now.
+    pub(super) fn outdate(&mut self, id: i64) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.is_outdated = true;
+            lane.next_token = None;
+            self.mark([id]);
+        }
+    }
+
     /// What other nodes are sending on lanes that are ours by now counts towards their caps.
     pub(super) fn learn_elsewhere(&mut self, leased: HashMap<i64, usize>) {
         self.elsewhere = leased;
@@ -337,7 +357,7 @@ impl Lanes {
         };
         let is_slow = lane.bucket.as_ref().is_some_and(|bucket| bucket.is_slow(longest_turn));
         if room > 0 && is_slow && !lane.has_turn(now) {
-            room = 0;
+            room = usize::from(lane.is_outdated);
         }
         if room == 0 {
             lane.more = true;
@@ -370,6 +390,8 @@ impl Lanes {
             .unwrap_or(self.settings.cap);
         let lane = self.lanes.entry(id).or_default();
         lane.cap = Some(cap.max(1));
+        lane.known = receiver.is_endpoint.then_some((receiver.key, receiver.version));
+        lane.is_outdated = false;
         lane.ordered = Some(receiver.ordering != Ordering::None);
         let stale = lane.bucket.as_ref().map(|bucket| bucket.limit) != limit;
         if stale {

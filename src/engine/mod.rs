@@ -88,7 +88,9 @@ pub use crate::store::deliveries::status as delivery_status;
 pub use crate::store::deliveries::{ClosedAttempt, Depth as DeliveryDepth};
 use crate::store::jobs::{LeaseRow, QueueDepth};
 pub use crate::store::lanes::LaneTrouble;
-use crate::store::{Backend, Store, StoreError, Transaction, Writer, jobs, lanes};
+use crate::store::{
+    Backend, Store, StoreError, Transaction, Writer, jobs, lanes, receivers as receiver_rows,
+};
 use membership::Membership;
 use operation::{Apply, Claim, ClaimDeliveries, Custom, Operation, Outcome};
 
@@ -427,6 +429,11 @@ impl Engine {
     /// What the database has of these lanes.
     pub async fn troubles_of(&self, lanes: Vec<i64>) -> EngineResult<Vec<LaneTrouble>> {
         Ok(self.store.read(move |connection| lanes::troubles_of(connection, lanes)).await?)
+    }
+
+    /// The versions that these endpoints have now.
+    pub async fn endpoint_versions(&self, keys: Vec<Key>) -> EngineResult<HashMap<Key, i64>> {
+        Ok(self.store.read(move |connection| receiver_rows::versions(connection, &keys)).await?)
     }
 
     /// Lanes with deliveries that have just come to an ordered endpoint, found by looking.

@@ -1,5 +1,7 @@
 //! Where webhooks go: callbacks, of which equal ones share a row, and registered endpoints.
 
+use std::collections::HashMap;
+
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text};
 
@@ -186,6 +188,23 @@ pub fn load(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<Receiv
         "",
         keys.iter().map(|key| Cell::from(*key)).collect(),
     )
+}
+
+/// Versions of receivers by key.
+pub fn versions(connection: &mut Connection, keys: &[Key]) -> StoreResult<HashMap<Key, i64>> {
+    #[derive(QueryableByName)]
+    struct Version {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = BigInt)]
+        version: i64,
+    }
+    let rows = connection.load_by_keys::<Version>(
+        "SELECT id, version FROM receivers WHERE id @key",
+        "",
+        keys.iter().map(|key| Cell::from(*key)).collect(),
+    )?;
+    Ok(rows.into_iter().map(|row| (row.id, row.version)).collect())
 }
 
 /// Keeps receivers from being removed until the end of this transaction; which are there.

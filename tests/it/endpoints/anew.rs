@@ -1,6 +1,6 @@
 //! What begins anew when somebody says so, whatever the clocks say, and what another address inherits.
 
-use ringback::engine::{Backlog, EndpointPatch};
+use ringback::engine::{Backlog, EndpointPatch, RateLimit};
 
 use super::{World, address, nervous, seconds};
 use crate::support::database::{Database, on_both};
@@ -44,4 +44,22 @@ async fn another_address_inherits_no_failures(database: Database) {
     world.node.send().await;
     assert_eq!(world.came("/new"), 1, "its lane was closed for another address");
     assert_eq!(world.stats(&endpoint).await.lane.closed_until, None);
+}
+
+on_both!(async a_limit_of_one_in_minutes_is_lifted_at_once);
+async fn a_limit_of_one_in_minutes_is_lifted_at_once(database: Database) {
+    let world = World::start(&database).await;
+    let slow = Some(RateLimit { per_second: 0.001, burst: 1 });
+    let endpoint = world.endpoint_with("/hook", |settings| settings.rate_limit = slow).await;
+    world.events(8).await;
+    world.node.send().await;
+    assert_eq!(world.came("/hook"), 1);
+    let described = EndpointPatch { description: Some(None), ..EndpointPatch::default() };
+    world.change(&endpoint, described).await;
+    world.node.send().await;
+    assert_eq!(world.came("/hook"), 1, "the limit is the same");
+    let lifted = EndpointPatch { rate_limit: Some(None), ..EndpointPatch::default() };
+    world.change(&endpoint, lifted).await;
+    world.node.send().await;
+    assert_eq!(world.came("/hook"), 8);
 }
