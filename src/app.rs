@@ -88,17 +88,21 @@ pub async fn open_engine(config: &Config) -> anyhow::Result<Engine> {
         sealer,
         public_url: config.public_url.clone().unwrap_or_default(),
         disable_after: Duration::from_secs(config.disable_after_seconds),
+        lane_rate: lane_rate(config),
         observe_batch: Box::new(|_| {}),
     })
     .await?)
 }
 
+fn lane_rate(config: &Config) -> Option<RateLimit> {
+    let burst = config.lane_rate_burst.max(1);
+    config.lane_rate_per_second.map(|per_second| RateLimit { per_second, burst })
+}
+
 fn delivery_settings(config: &Config) -> delivery::Settings {
     delivery::Settings {
         lane_cap: config.lane_in_flight,
-        lane_rate: config
-            .lane_rate_per_second
-            .map(|per_second| RateLimit { per_second, burst: config.lane_rate_burst.max(1) }),
+        lane_rate: lane_rate(config),
         deadline: Duration::from_secs(config.delivery_deadline_seconds),
         breaker: BreakerSettings {
             failures: config.breaker_failures,
@@ -171,6 +175,7 @@ impl App {
                 sealer,
                 public_url: public_url.clone(),
                 disable_after: Duration::from_secs(config.disable_after_seconds),
+                lane_rate: lane_rate(&config),
                 observe_batch: Box::new(move |operations| observer.observe_batch(operations)),
             })
             .await?,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::receivers::{Receiver, ReceiverCache};
+use super::receivers::{RateLimit, Receiver, ReceiverCache};
 use super::sealer::Sealer;
 use crate::clock::Clock;
 use crate::formats::Formats;
@@ -24,6 +24,8 @@ pub struct Core {
     pub public_url: String,
     /// An endpoint without a success for this long is disabled.
     pub disable_after_millis: i64,
+    /// Of lanes whose receiver has no rate of its own.
+    pub lane_rate: Option<RateLimit>,
     pub(super) receivers: ReceiverCache,
     /// Whether events were appended that those who follow the feed have not been told of.
     pub(super) has_news: AtomicBool,

@@ -110,6 +110,8 @@ pub struct Parts {
     pub public_url: String,
     /// An endpoint without a success for this long is disabled.
     pub disable_after: Duration,
+    /// How fast deliveries may come to a receiver without a rate of its own.
+    pub lane_rate: Option<RateLimit>,
     /// Told the size of every committed batch.
     pub observe_batch: Box<dyn Fn(usize) + Send + Sync>,
 }
@@ -141,6 +143,7 @@ impl Engine {
             has_news: AtomicBool::new(false),
             disable_after_millis: i64::try_from(parts.disable_after.as_millis())
                 .unwrap_or(i64::MAX),
+            lane_rate: parts.lane_rate,
         });
         let bells = Arc::new(Bells::default());
         let shared = Arc::clone(&core);

@@ -18,7 +18,7 @@ use super::error::{EngineError, EngineResult};
 use super::feed::{Spot, spots_after};
 use super::intake::{NewJob, state_at};
 use super::operation::{Idempotency, subject};
-use super::receivers::Receiver;
+use super::receivers::{RateLimit, Receiver};
 use super::stored::{StoredJob, json_null, read_id, read_json};
 use super::view;
 use crate::formats::EventView;
@@ -37,8 +37,10 @@ pub const REPLAY_TYPE: &str = "urn:job:webhook.replay";
 /// of work that waits for nobody.
 pub const REPLAY_QUEUE: &str = "replay";
 
-/// Deliveries of replays that an endpoint is owed and that nobody has tried yet, at most.
+/// Deliveries of replays that an endpoint is owed and that nobody has tried yet, at most …
 const WINDOW: i64 = 200;
+/// … and at a limited rate, what comes in so many seconds: a replay that is stopped stops soon.
+const WINDOW_SECONDS: f64 = 2.0;
 /// Events that a count looks at.
 const COUNTED: i64 = 100_000;
 /// Clocks of nodes differ a little; what happened that long before is looked at as well.
@@ -204,10 +206,14 @@ impl Engine {
     /// else there is to find out, a page does.
     pub async fn is_replay_full(&self, job: &StoredJob, order: &ReplayOrder) -> EngineResult<bool> {
         let (application, endpoint) = (job.application, order.endpoint_id);
+        let core = Arc::clone(&self.core);
         let read = move |connection: &mut Connection| {
             let row = receivers::endpoint(connection, endpoint)?;
             match row.filter(|row| row.application_id == application && row.disabled_at.is_none()) {
-                Some(row) => Ok(deliveries::replayed(connection, row.id, WINDOW)? >= WINDOW),
+                Some(row) => {
+                    let window = window(RateLimit::of(&row).or(core.lane_rate));
+                    Ok(deliveries::replayed(connection, row.id, window)? >= window)
+                }
                 None => Ok(false),
             }
         };
@@ -244,7 +250,8 @@ impl Run<'_> {
         if !deliveries::hold_replays(transaction, endpoint.key)? {
             return Ok((ReplayStep::Wait, progress, None));
         }
-        let room = WINDOW - deliveries::replayed(transaction, endpoint.key, WINDOW)?;
+        let window = window(endpoint.rate_limit.or(self.core.lane_rate));
+        let room = window - deliveries::replayed(transaction, endpoint.key, window)?;
         if room <= 0 {
             return Ok((ReplayStep::Wait, progress, None));
         }
@@ -410,6 +417,14 @@ fn count(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
+/// How much an endpoint of that rate may be owed ahead.
+fn window(rate_limit: Option<RateLimit>) -> i64 {
+    match rate_limit {
+        Some(rate) => ((rate.per_second * WINDOW_SECONDS) as i64).clamp(1, WINDOW),
+        None => WINDOW,
+    }
+}
+
 /// Events of one page that a replay wants.
 struct Page {
     wanted: Vec<(Spot, FeedRow)>,
@@ -541,4 +556,17 @@ fn as_of(
         },
         _ => Some(RawValue::from_string(event.data.clone()).unwrap_or_else(|_| json_null())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_what_two_seconds_bring() {
+        assert_eq!(window(None), 200);
+        for (per_second, most) in [(0.001, 1), (0.7, 1), (1.0, 2), (25.5, 51), (10_000.0, 200)] {
+            assert_eq!(window(Some(RateLimit::new(per_second, None))), most, "{per_second}");
+        }
+    }
 }

@@ -56,6 +56,7 @@ impl World {
             sealer: Sealer::new(&[7; 32]).unwrap(),
             public_url: "http://localhost".to_owned(),
             disable_after: Duration::from_secs(120 * 60 * 60),
+            lane_rate: None,
             observe_batch: Box::new(|_| {}),
         });
         let engine = Arc::new(engine.await.unwrap());

@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits_over_nodes;
 mod membership;
 mod ordering;
+mod readme;
 mod receiving;
 mod replay;
 mod retention;

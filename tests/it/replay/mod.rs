@@ -9,6 +9,7 @@ mod resume;
 mod slots;
 mod together;
 mod window;
+mod window_index;
 
 use std::time::Duration;
 

@@ -1,67 +1,50 @@
-//! What a page of a replay asks of its window costs as much as the window, whatever else waits.
+//! How much a replay owes ahead when its endpoint may get little, and so what stopping it leaves.
 
-use ringback::store::{Connection, Statement, deliveries};
+use ringback::engine::{EndpointPatch, RateChange};
+use ringback::lifecycle::Status;
+use uuid::Uuid;
 
-use crate::support::database::{Backend, Database, block_on};
-use crate::support::node::Node;
+use super::resume::late_comer;
+use super::{PATIENCE, all_of, outcome, submit, work_and_send};
+use crate::support::database::{Database, on_both};
+use crate::support::node::bounded;
+use crate::support::shop::Shop;
+use crate::support::wait::eventually_async;
 
-#[derive(diesel::QueryableByName)]
-struct Number {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    number: i64,
+async fn limit(shop: &Shop, endpoint: Uuid, per_second: f64) {
+    let rate = RateChange { per_second: Some(per_second), burst: Some(Some(1)) };
+    let patch = EndpointPatch { rate_limit: Some(Some(rate)), ..EndpointPatch::default() };
+    shop.node.engine.change_endpoint(&shop.caller, endpoint, patch).await.unwrap();
 }
 
-#[derive(diesel::QueryableByName)]
-struct Plan {
-    #[diesel(sql_type = diesel::sql_types::Text)]
-    detail: String,
+async fn owed(shop: &Shop, endpoint: Uuid) -> usize {
+    let owed = shop.owed_to(endpoint).await;
+    owed.iter().filter(|one| one.manner == "replay").count()
 }
 
-const TRIED: i64 = 5_000;
+on_both!(async a_stopped_replay_leaves_what_two_seconds_bring);
+async fn a_stopped_replay_leaves_what_two_seconds_bring(database: Database) {
+    let (shop, endpoint) = late_comer(&database, 300).await;
+    limit(&shop, endpoint, 5.0).await;
+    let job = submit(&shop, &all_of(&shop, endpoint)).await;
+    shop.node.runner.look().await.unwrap();
+    shop.node.runner.step().await.unwrap();
+    eventually_async("the window to be full", PATIENCE, async || {
+        (owed(&shop, endpoint).await >= 10).then_some(())
+    })
+    .await;
+    shop.node.engine.stop(&shop.caller, job.id).await.unwrap();
+    shop.node.runner.check_leases().await.unwrap();
+    bounded("the replay to end", || shop.node.runner.busy() == 0).await;
+    assert_eq!(shop.node.job(&shop.caller, job.id).await.state.status, Status::Stopped);
+    assert_eq!(owed(&shop, endpoint).await, 10);
 
-/// Deliveries of replays that wait for another try, and three that wait for the first.
-fn migrated(backend: Backend) -> (Database, Connection) {
-    let database = Database::fresh(backend);
-    block_on(async { drop(Node::start(&database).await) });
-    let mut connection = database.connect();
-    let sql = format!(
-        "INSERT INTO live_deliveries \
-         (id, lane, receiver_id, phase, due_at, token, attempts, tries, manner) \
-         WITH RECURSIVE t (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < {TRIED}) \
-         SELECT n, 7, 7, 0, 0, 0, 1, CASE WHEN n > {} THEN 0 ELSE 1 END, 2 FROM t",
-        TRIED - 3
-    );
-    connection.batch(&sql).expect("SQL");
-    (database, connection)
-}
-
-#[test]
-fn postgres_reads_what_nobody_has_tried() {
-    let (_database, mut connection) = migrated(Backend::Postgres);
-    connection.batch("ANALYZE live_deliveries").expect("SQL");
-    let mut read = || {
-        connection.batch("SELECT pg_stat_force_next_flush()").expect("SQL");
-        let sql = "SELECT CAST(SUM(idx_tup_read) AS BIGINT) AS number FROM pg_stat_user_indexes \
-                   WHERE relname = 'live_deliveries'";
-        let before = connection.first::<Number>(Statement::new(sql)).expect("SQL").unwrap().number;
-        (before, deliveries::replayed(&mut connection, 7, 200).expect("SQL"))
-    };
-    let (before, first) = read();
-    let (after, second) = read();
-    assert_eq!((first, second), (3, 3));
-    assert!(after - before < 100, "{} index entries for three", after - before);
-}
-
-#[test]
-fn sqlite_steps_through_what_nobody_has_tried() {
-    let (_database, mut connection) = migrated(Backend::Sqlite);
-    assert_eq!(deliveries::replayed(&mut connection, 7, 200).expect("SQL"), 3);
-    let sql = "EXPLAIN QUERY PLAN SELECT 1 AS one FROM live_deliveries \
-               WHERE manner = 2 AND receiver_id = ? AND tries = 0 LIMIT ?";
-    let plan: Vec<Plan> =
-        connection.load(Statement::new(sql).bind(7i64).bind(200i64)).expect("SQL");
-    assert!(plan.iter().any(|line| line.detail.contains("live_deliveries_replayed")));
-    let sql = "SELECT COUNT(*) AS number FROM sqlite_master \
-               WHERE name = 'live_deliveries_replayed' AND sql LIKE '%tries = 0%'";
-    assert_eq!(connection.first::<Number>(Statement::new(sql)).expect("SQL").unwrap().number, 1);
+    // Retried, it goes on where it was; its window follows what the endpoint may get now.
+    limit(&shop, endpoint, 1_000.0).await;
+    let again = shop.node.engine.retry(&shop.caller, job.id, None, "r").await.unwrap();
+    work_and_send(&shop).await;
+    let again = shop.node.job(&shop.caller, again.id).await;
+    // Perhaps one more, which says that the first replay was created.
+    let (all, skipped) = outcome(&again);
+    assert!((300..=301).contains(&all) && skipped == 0, "{all} owed, {skipped} skipped");
 }

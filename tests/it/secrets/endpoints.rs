@@ -62,6 +62,7 @@ impl<'a> Beside<'a> {
             sealer: sealer(database),
             public_url: "http://ringback.test".to_owned(),
             disable_after: Duration::from_secs(3_600),
+            lane_rate: None,
             observe_batch: Box::new(|_| {}),
         };
         let (engine, caller) = block_on(async {

@@ -118,6 +118,7 @@ impl Node {
             sealer: Sealer::new(&[9; 32]).expect("a sealer"),
             public_url: "http://ringback.test".to_owned(),
             disable_after: Duration::from_secs(120 * 60 * 60),
+            lane_rate: None,
             observe_batch: Box::new(|_| {}),
         })
         .await
