@@ -10,6 +10,7 @@ mod feed;
 mod files;
 mod groups;
 mod lists;
+mod no_body;
 mod submit;
 mod surface;
 

@@ -3,7 +3,7 @@
 pub mod bulk;
 
 use actix_web::http::StatusCode;
-use actix_web::web::Data;
+use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use uuid::Uuid;
@@ -80,15 +80,25 @@ pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
 }
 
 /// `POST /v1/deliveries/{deliveryId}/redeliver`
-pub async fn redeliver(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub async fn redeliver(
+    request: HttpRequest,
+    state: Data<State>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
     let (caller, id) = entry::about(&state, &request, "deliveries:write", "deliveryId").await?;
+    entry::no_body(&state, &request, payload).await?;
     state.engine.redeliver(&caller, id).await?;
     answer::json(StatusCode::ACCEPTED, &brief(&state, &caller, id).await?)
 }
 
 /// `POST /v1/deliveries/{deliveryId}/skip`
-pub async fn skip(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub async fn skip(
+    request: HttpRequest,
+    state: Data<State>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
     let (caller, id) = entry::about(&state, &request, "deliveries:write", "deliveryId").await?;
+    entry::no_body(&state, &request, payload).await?;
     state.engine.skip_delivery(&caller, id).await?;
     answer::json(StatusCode::OK, &brief(&state, &caller, id).await?)
 }

@@ -4,10 +4,13 @@
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
+use actix_web::web::{Bytes, Payload};
 use uuid::Uuid;
 
+use super::parse;
 use super::query::{Query, path_id};
 use crate::engine::Caller;
+use crate::ingress::body;
 use crate::ingress::problem::Problem;
 use crate::ingress::state::State;
 
@@ -31,4 +34,15 @@ pub async fn about(
 ) -> Result<(Arc<Caller>, Uuid), Problem> {
     let caller = plain(state, request, scope).await?;
     Ok((caller, path_id(request, name)?))
+}
+
+/// The body of a request that has nothing to say: none, or an object without members.
+pub async fn no_body(
+    state: &State,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Bytes, Problem> {
+    let body = body::json(request, payload, state.settings.max_body_bytes).await?;
+    parse::optional(&body, &[])?;
+    Ok(body)
 }

@@ -62,15 +62,25 @@ pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
 }
 
 /// `POST /v1/groups/{groupId}/close`
-pub async fn close(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub async fn close(
+    request: HttpRequest,
+    state: Data<State>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
     let (caller, id) = entry::about(&state, &request, "jobs:write", "groupId").await?;
+    entry::no_body(&state, &request, payload).await?;
     let group = state.engine.close_group(&caller, id).await?;
     Ok(answer::raw(StatusCode::OK, group))
 }
 
 /// `POST /v1/groups/{groupId}/stop`
-pub async fn stop(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub async fn stop(
+    request: HttpRequest,
+    state: Data<State>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
     let (caller, id) = entry::about(&state, &request, "jobs:write", "groupId").await?;
+    entry::no_body(&state, &request, payload).await?;
     let group = state.engine.stop_group(&caller, id).await?;
     Ok(answer::raw(StatusCode::ACCEPTED, group))
 }

@@ -57,8 +57,13 @@ pub async fn read(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
 }
 
 /// `POST /v1/jobs/{jobId}/stop`
-pub async fn stop(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub async fn stop(
+    request: HttpRequest,
+    state: Data<State>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
     let (caller, id) = entry::about(&state, &request, "jobs:write", "jobId").await?;
+    entry::no_body(&state, &request, payload).await?;
     let job = state.engine.stop(&caller, id).await?;
     Ok(answer::job(StatusCode::ACCEPTED, &job))
 }
@@ -72,7 +77,7 @@ pub async fn retry(
     let (caller, id) = entry::about(&state, &request, "jobs:write", "jobId").await?;
     let key = idempotency::key(&request)?;
     // It says nothing, but a key belongs to it as well.
-    let body = body::whole(&request, payload, state.settings.max_body_bytes).await?;
+    let body = entry::no_body(&state, &request, payload).await?;
     let (making, key) = Making::begin(&state, &request, key, &body);
     let job = state.engine.retry(&caller, id, key, &making.request_id).await?;
     Ok(making.accepted(&job))

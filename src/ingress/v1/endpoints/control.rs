@@ -29,8 +29,7 @@ pub async fn disable(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
-    let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
-    parse::optional(&body, &[])?;
+    entry::no_body(&state, &request, payload).await?;
     let endpoint = state.engine.disable_endpoint(&caller, id).await?;
     answer::json(StatusCode::OK, &endpoint)
 }
@@ -73,8 +72,7 @@ pub async fn ping(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let (caller, id) = entry::about(&state, &request, "deliveries:write", ID).await?;
-    let body = body::json(&request, payload, state.settings.max_body_bytes).await?;
-    parse::optional(&body, &[])?;
+    entry::no_body(&state, &request, payload).await?;
     let delivery = state.engine.ping_endpoint(&caller, id, &request_id(&request)).await?;
     let delivery = awaited(&state, &caller, delivery).await?;
     let status = match delivery.date_completed {
