@@ -13,6 +13,7 @@ mod lists;
 mod no_body;
 mod submit;
 mod surface;
+mod told;
 
 use std::time::Duration;
 

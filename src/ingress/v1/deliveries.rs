@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::entry;
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
-use super::query::{Query, invalid};
+use super::query::{Query, not_among};
 use crate::engine::{Caller, DELIVERY_STATUSES, DeliveryFilter, DeliveryView, EngineError};
 use crate::ingress::answer;
 use crate::ingress::problem::Problem;
@@ -47,8 +47,7 @@ pub async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpRespon
     let mut statuses = Vec::new();
     for word in query.all("status") {
         if !DELIVERY_STATUSES.contains(&word) {
-            let text = format!("is no status; allowed: {}", DELIVERY_STATUSES.join(", "));
-            return Err(invalid("status", text));
+            return Err(not_among("status", word, &DELIVERY_STATUSES));
         }
         statuses.push(word.to_owned());
     }

@@ -9,7 +9,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::query::{Query, invalid};
+use super::query::{Query, invalid, unexpected};
 use crate::engine::{Caller, FeedFilter};
 use crate::ingress::answer;
 use crate::ingress::problem::Problem;
@@ -53,7 +53,7 @@ async fn after(state: &State, caller: &Caller, query: &Query) -> Result<i64, Pro
         None => Ok(0),
         Some(LATEST) => Ok(state.engine.feed_head(caller.application).await?),
         Some(text) => position(text).ok_or_else(|| {
-            invalid(AFTER, format!("must be `next` of an earlier page, or {LATEST}"))
+            unexpected(AFTER, text, &format!("`next` of an earlier page, or {LATEST}"))
         }),
     }
 }
@@ -69,8 +69,8 @@ fn filter(query: &Query) -> Result<FeedFilter, Problem> {
     let mut types = Vec::new();
     for pattern in query.all(TYPES).flat_map(|value| value.split(',')) {
         if !is_pattern(pattern) {
-            let text = format!("names no event; allowed: {}", known_patterns());
-            return Err(invalid(TYPES, text));
+            let expected = format!("events, with commas between them: {}", known_patterns());
+            return Err(unexpected(TYPES, pattern, &expected));
         }
         types.push(pattern.to_owned());
     }

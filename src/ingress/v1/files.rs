@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::entry;
 use super::file_view::{Shown, etag, url_path, write_headers};
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
-use super::query::{Query, file_path, invalid};
+use super::query::{Query, file_path, invalid, not_among};
 use super::range::{Part, has_tag, wanted};
 use crate::engine::{EngineError, Output};
 use crate::files::{BlobError, Staged, media_type};
@@ -58,7 +58,7 @@ pub async fn upload(
     let acl = match query.one("acl") {
         None | Some("private") => "private",
         Some("public") => "public",
-        Some(_) => return Err(invalid("acl", "must be public or private")),
+        Some(other) => return Err(not_among("acl", other, &["public", "private"])),
     };
     let path = file_path(&request)?;
     let cap = state.settings.max_file_bytes;

@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::parse::{Place, text};
+use super::parse::{Place, quoted, text};
 use crate::engine::{JobType, MadeBy};
 use crate::ingress::problem::{Code, Problem};
 use crate::ingress::state::State;
@@ -50,7 +50,8 @@ fn find<'a>(
     catalog.get(name).map(|job_type| &**job_type).map_err(|_| {
         let known = catalog.iter().filter(|job_type| fits(*job_type));
         let names: Vec<&str> = known.map(JobType::name).collect();
-        place
-            .problem(Code::UnknownJobType, format!("is no job type; allowed: {}", names.join(", ")))
+        let allowed = names.join(", ");
+        let text = format!("is {}, which is no job type; allowed: {allowed}", quoted(name));
+        place.problem(Code::UnknownJobType, text)
     })
 }

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::paging::{self, Binding, PAGE_SIZE, PAGE_TOKEN};
 use super::parse::is_name;
-use super::query::{Query, invalid};
+use super::query::{Query, invalid, not_among, unexpected};
 use crate::engine::{Caller, JobQuery, OrderBy, StoredJob};
 use crate::files::{DirectoryPath, FilePath};
 use crate::ingress::answer;
@@ -59,7 +59,7 @@ fn filtered(query: &Query, caller: &Caller) -> Result<JobQuery, Problem> {
     for name in query.all("type") {
         let known = name.strip_prefix("urn:job:").is_some_and(is_name);
         if !known || name.len() > MAX_TYPE_BYTES {
-            return Err(invalid("type", "is no job type; they begin with urn:job:"));
+            return Err(unexpected("type", name, "a job type such as urn:job:import.file"));
         }
         types.push(name.to_owned());
     }
@@ -67,7 +67,7 @@ fn filtered(query: &Query, caller: &Caller) -> Result<JobQuery, Problem> {
     for word in query.all("status") {
         let status = Status::parse(word).ok_or_else(|| {
             let known: Vec<_> = Status::ALL.iter().map(|status| status.as_str()).collect();
-            invalid("status", format!("is no status; allowed: {}", known.join(", ")))
+            not_among("status", word, &known)
         })?;
         statuses.push(status.number());
     }
@@ -85,12 +85,12 @@ fn filtered(query: &Query, caller: &Caller) -> Result<JobQuery, Problem> {
     let order_by = match query.one("orderBy") {
         None | Some("dateCreated") => OrderBy::Created,
         Some("dateUpdated") => OrderBy::Updated,
-        Some(_) => return Err(invalid("orderBy", "must be dateCreated or dateUpdated")),
+        Some(other) => return Err(not_among("orderBy", other, &["dateCreated", "dateUpdated"])),
     };
     let descending = match query.one("order") {
         None | Some("desc") => true,
         Some("asc") => false,
-        Some(_) => return Err(invalid("order", "must be asc or desc")),
+        Some(other) => return Err(not_among("order", other, &["asc", "desc"])),
     };
     Ok(JobQuery {
         application: caller.application,
@@ -112,7 +112,7 @@ fn is_own(query: &Query, caller: &Caller) -> Result<bool, Problem> {
     let (mut any, mut found) = (false, false);
     for issuer in query.all("issuer") {
         if !is_urn(issuer) {
-            return Err(invalid("issuer", "must be a URN such as urn:app:<id>"));
+            return Err(unexpected("issuer", issuer, "a URN such as urn:app:<id>"));
         }
         any = true;
         found |= issuer == own;

@@ -1,8 +1,8 @@
 //! Strict reading of JSON bodies: what is not known is refused by name, what is wrong by place.
 //!
 //! A body is read one object at a time, and its members stay text until somebody asks for them;
-//! so errors know where they are and what is kept is kept byte for byte. Values are not repeated
-//! in problems unless they are numbers: text may be a secret.
+//! so errors know where they are and what is kept is kept byte for byte. Problems repeat numbers, and
+//! text only where a word, an id or a time should be: other text may be a secret.
 
 mod values;
 
@@ -102,6 +102,11 @@ fn short(name: &str) -> String {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name.to_owned(),
     }
+}
+
+/// A text that was given, in quotes, up to a length, with control characters escaped.
+pub fn quoted(text: &str) -> String {
+    format!("{:?}", short(text))
 }
 
 /// The JSON of a body.
@@ -281,7 +286,8 @@ impl<'a, 'p> Object<'a, 'p> {
         let time = text.parse::<Timestamp>().ok().filter(|time| has_four_digits(*time));
         let time = time.ok_or_else(|| {
             let expected = "an RFC 3339 time such as 2026-01-31T12:00:00.000Z";
-            self.place.member(name).invalid(format!("is not {expected}"))
+            let text = format!("is {}; expected {expected}", quoted(&text));
+            self.place.member(name).invalid(text)
         })?;
         Ok(Some(Timestamp(time.0.div_euclid(1_000) * 1_000)))
     }
@@ -294,7 +300,10 @@ impl<'a, 'p> Object<'a, 'p> {
     /// An id.
     pub fn id(&self, name: &str) -> Result<Option<Uuid>, Problem> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        let id = parse_id(&text).ok_or_else(|| self.place.member(name).invalid("is not a UUID"))?;
+        let id = parse_id(&text).ok_or_else(|| {
+            let text = format!("is {}; expected a UUID", quoted(&text));
+            self.place.member(name).invalid(text)
+        })?;
         Ok(Some(id))
     }
 }

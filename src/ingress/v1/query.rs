@@ -6,6 +6,7 @@ use std::str::FromStr;
 use actix_web::HttpRequest;
 use uuid::Uuid;
 
+use super::parse::quoted;
 use crate::files::FilePath;
 use crate::ids::parse_id;
 use crate::ingress::percent;
@@ -22,6 +23,16 @@ pub struct Query {
 /// A parameter that cannot be taken; `text` goes on after its name.
 pub fn invalid(name: &str, text: impl std::fmt::Display) -> Problem {
     Problem::new(Code::InvalidRequest, format!("`{name}` {text}")).at_parameter(name)
+}
+
+/// A value that is none of the words that can be taken.
+pub fn not_among(name: &str, given: &str, allowed: &[&str]) -> Problem {
+    unexpected(name, given, &format!("one of {}", allowed.join(", ")))
+}
+
+/// A value that is not what is expected.
+pub fn unexpected(name: &str, given: &str, expected: &str) -> Problem {
+    invalid(name, format!("is {}; expected {expected}", quoted(given)))
 }
 
 impl Query {
@@ -81,7 +92,7 @@ impl Query {
         let number = value.parse::<N>().ok().filter(|_| digits);
         match number.filter(|number| (&least..=&most).contains(&number)) {
             Some(number) => Ok(Some(number)),
-            None => Err(invalid(name, format!("must be a whole number from {least} to {most}"))),
+            None => Err(unexpected(name, value, &format!("a whole number from {least} to {most}"))),
         }
     }
 
@@ -92,7 +103,7 @@ impl Query {
 
     /// Ids.
     pub fn ids(&self, name: &str) -> Result<Vec<Uuid>, Problem> {
-        let read = |text| parse_id(text).ok_or_else(|| invalid(name, "is not a UUID"));
+        let read = |text| parse_id(text).ok_or_else(|| unexpected(name, text, "a UUID"));
         self.all(name).map(read).collect()
     }
 }
@@ -111,7 +122,7 @@ fn unknown(name: &str, single: &[&str], lists: &[&str]) -> Problem {
 /// The id in the path.
 pub fn path_id(request: &HttpRequest, name: &'static str) -> Result<Uuid, Problem> {
     let text = request.match_info().get(name).unwrap_or_default();
-    parse_id(text).ok_or_else(|| invalid(name, "is not a UUID"))
+    parse_id(text).ok_or_else(|| unexpected(name, text, "a UUID"))
 }
 
 /// The path of a file behind `/v1/files`, decoded by our own rules and not the router's.

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
-use super::parse::{Members, Object, Place, items, text};
+use super::parse::{Members, Object, Place, items, quoted, text};
 use crate::egress::mask::mask_url_credentials;
 use crate::egress::{self, Host, SendError, check_header, forbidden_header};
 use crate::engine::{
@@ -139,7 +139,9 @@ pub fn events(raw: &RawValue, place: &Place<'_>) -> Result<Vec<String>, Problem>
         let place = place.item(index);
         let event = text(item, &place)?;
         if !is_pattern(&event) {
-            return Err(place.invalid(format!("is no event; allowed: {}", known_patterns())));
+            let (event, allowed) = (quoted(&event), known_patterns());
+            let text = format!("is {event}, which is no event; allowed: {allowed}");
+            return Err(place.invalid(text));
         }
         events.push(event.into_owned());
     }

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Place, short};
+use super::{Place, quoted, short};
 use crate::ingress::problem::Problem;
 
 /// What a value is, without saying what it holds.
@@ -69,7 +69,8 @@ pub fn choice<T: Copy, const N: usize>(
 ) -> Result<T, Problem> {
     let given = text(raw, place)?;
     all.into_iter().find(|one| word(*one) == given).ok_or_else(|| {
-        place.invalid(format!("is not allowed; allowed: {}", all.map(word).join(", ")))
+        let allowed = all.map(word).join(", ");
+        place.invalid(format!("is {}; allowed: {allowed}", quoted(&given)))
     })
 }
 
