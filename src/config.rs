@@ -5,6 +5,7 @@
 
 mod check;
 mod master_key;
+pub mod number;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -220,51 +221,51 @@ pub struct Flags {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub https_only: bool,
     /// Jobs at once on this node [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::whole(check::SLOTS))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_slots: Option<usize>,
     /// Days that finished jobs are kept [default: 30]
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, value_name = "DAYS", value_parser = number::whole(check::DAYS_KEPT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention_days: Option<u32>,
     /// Seconds that running work may take to end at shutdown [default: 20]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = number::whole(check::ANY_WAIT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_seconds: Option<u64>,
     /// Largest file, bytes [default: 16 GiB]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = number::whole(0..=u64::MAX))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_file_bytes: Option<u64>,
     /// Requests a second of an application without a rate of its own [default: 10000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::whole(check::RATE))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_per_second: Option<u32>,
     /// Requests at once of an application without a rate of its own [default: 10000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::whole(check::RATE))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_burst: Option<u32>,
     /// Webhooks in flight at once to one origin of an application [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::whole(check::SLOTS))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane_in_flight: Option<usize>,
     /// Webhooks a second to one origin of an application [default: no limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::any(check::LANE_RATE))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane_rate_per_second: Option<f64>,
     /// Webhooks at once to one origin, when a rate is set [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::whole(check::RATE))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane_rate_burst: Option<u32>,
     /// Failures in a row that close a lane for a while; 0 never [default: 10]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::whole(0..=u32::MAX))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker_failures: Option<u32>,
     /// Seconds that a lane is closed at first, doubled up to 600 [default: 30]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = number::whole(check::BREAKER_WAIT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker_seconds: Option<u64>,
     /// Seconds without a success after which a failing endpoint is disabled [default: 432000]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = number::whole(check::ANY_WAIT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after_seconds: Option<u64>,
     /// Whether other 4xx answers are tried again briefly, or final [default: retry]
@@ -272,11 +273,11 @@ pub struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_errors: Option<ClientErrorChoice>,
     /// Waits between delivery attempts, in seconds [default: 5,300,1800,7200,…]
-    #[arg(long, value_name = "S,S,…", value_delimiter = ',')]
+    #[arg(long, value_name = "S,S,…", value_delimiter = ',', value_parser = number::whole(check::RETRY_WAIT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_schedule_seconds: Option<Vec<u64>>,
     /// Limit of one delivery attempt, seconds [default: 20]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = number::whole(check::DEADLINE))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery_deadline_seconds: Option<u64>,
     /// text or json [default: text]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::output::say;
 use crate::app::open_engine;
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, number};
 use crate::engine::{Engine, parse_scopes};
 use crate::ids::Timestamp;
 
@@ -104,18 +104,18 @@ pub(super) enum Command {
 }
 
 /// Up to a year: an old secret that signs for ever was not rotated.
-fn overlap() -> clap::builder::RangedI64ValueParser<i64> {
-    clap::value_parser!(i64).range(0..=31_536_000)
+fn overlap() -> impl Fn(&str) -> Result<i64, String> + Clone {
+    number::whole(0..=31_536_000)
 }
 
 /// Requests of an application.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Rate {
     /// Requests a second
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = number::whole(1..=1_000_000))]
     rate_per_second: Option<i64>,
     /// Requests at once [default: as many as a second]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = number::whole(1..=1_000_000))]
     rate_burst: Option<i64>,
 }
 

@@ -16,31 +16,40 @@ const MAX_SLOTS: usize = 10_000;
 const MAX_RATE: u32 = 1_000_000;
 const CENTURY_DAYS: u32 = 36_500;
 
+pub(super) const SLOTS: RangeInclusive<usize> = 1..=MAX_SLOTS;
+pub(super) const RATE: RangeInclusive<u32> = 1..=MAX_RATE;
+pub(super) const LANE_RATE: RangeInclusive<f64> = 0.001..=MAX_RATE as f64;
+pub(super) const DAYS_KEPT: RangeInclusive<u32> = 0..=CENTURY_DAYS;
+pub(super) const ANY_WAIT: RangeInclusive<u64> = 0..=YEAR_SECONDS;
+pub(super) const DEADLINE: RangeInclusive<u64> = 1..=HOUR_SECONDS;
+pub(super) const BREAKER_WAIT: RangeInclusive<u64> = 0..=MAX_BREAKER_SECONDS;
+pub(super) const RETRY_WAIT: RangeInclusive<u64> = 0..=WEEK_SECONDS;
+
 /// Refuses the first setting that cannot be used.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     if let Some(url) = &config.public_url {
         public_url(url)?;
     }
-    within("job_slots", config.job_slots, 1..=MAX_SLOTS)?;
+    within("job_slots", config.job_slots, SLOTS)?;
     for (queue, slots) in &config.queue_slots {
         within(&format!("queue_slots.{queue}"), *slots, 0..=MAX_SLOTS)?;
     }
     within("job_timeout_seconds", config.job_timeout_seconds, 1..=YEAR_SECONDS)?;
     within("import_deadline_seconds", config.import_deadline_seconds, 1..=YEAR_SECONDS)?;
-    within("retention_days", config.retention_days, 0..=CENTURY_DAYS)?;
-    within("grace_seconds", config.grace_seconds, 0..=YEAR_SECONDS)?;
-    within("rate_per_second", config.rate_per_second, 1..=MAX_RATE)?;
-    within("rate_burst", config.rate_burst, 1..=MAX_RATE)?;
-    within("lane_in_flight", config.lane_in_flight, 1..=MAX_SLOTS)?;
+    within("retention_days", config.retention_days, DAYS_KEPT)?;
+    within("grace_seconds", config.grace_seconds, ANY_WAIT)?;
+    within("rate_per_second", config.rate_per_second, RATE)?;
+    within("rate_burst", config.rate_burst, RATE)?;
+    within("lane_in_flight", config.lane_in_flight, SLOTS)?;
     if let Some(rate) = config.lane_rate_per_second {
-        within("lane_rate_per_second", rate, 0.001..=f64::from(MAX_RATE))?;
+        within("lane_rate_per_second", rate, LANE_RATE)?;
     }
-    within("lane_rate_burst", config.lane_rate_burst, 1..=MAX_RATE)?;
-    within("delivery_deadline_seconds", config.delivery_deadline_seconds, 1..=HOUR_SECONDS)?;
-    within("breaker_seconds", config.breaker_seconds, 0..=MAX_BREAKER_SECONDS)?;
-    within("disable_after_seconds", config.disable_after_seconds, 0..=YEAR_SECONDS)?;
+    within("lane_rate_burst", config.lane_rate_burst, RATE)?;
+    within("delivery_deadline_seconds", config.delivery_deadline_seconds, DEADLINE)?;
+    within("breaker_seconds", config.breaker_seconds, BREAKER_WAIT)?;
+    within("disable_after_seconds", config.disable_after_seconds, ANY_WAIT)?;
     for wait in config.retry_schedule_seconds.iter().flatten() {
-        within("retry_schedule_seconds", *wait, 0..=WEEK_SECONDS)?;
+        within("retry_schedule_seconds", *wait, RETRY_WAIT)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod architecture;
 mod cli;
 mod cli_bench;
 mod cli_locks;
+mod cli_numbers;
 mod cli_output;
 mod cli_webhooks;
 mod crash_points;

@@ -19,6 +19,7 @@ use super::client::Target;
 use super::output;
 use super::verify::Keys;
 use crate::clock::Clock;
+use crate::config::number;
 use answer::Listener;
 
 const BODY_LIMIT: usize = 1_024 * 1_024;
@@ -27,7 +28,8 @@ const BODY_LIMIT: usize = 1_024 * 1_024;
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
     /// The port on 127.0.0.1; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 9_000)]
+    #[arg(long, value_name = "PORT", default_value_t = 9_000,
+        value_parser = number::whole(0..=u16::MAX))]
     port: u16,
     /// What to verify with: whsec_…, or whpk_… for ed25519 (repeatable) [default: no check]
     #[arg(long = "secret", value_name = "SECRET")]
@@ -36,15 +38,16 @@ pub(super) struct Options {
     #[arg(long, value_name = "URL", conflicts_with = "status")]
     forward: Option<Target>,
     /// Answer 500 to the first N requests that are not refused; each try counts
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0,
+        value_parser = number::whole(0..=u64::MAX))]
     fail_first: u64,
     /// Wait before each answer, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0,
-        value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+        value_parser = number::whole(0..=3_600_000))]
     delay: u64,
     /// Answer with this status
     #[arg(long, value_name = "CODE", default_value_t = 204,
-        value_parser = clap::value_parser!(u16).range(200..=599))]
+        value_parser = number::whole(200..=599))]
     status: u16,
     /// Print one JSON object a line
     #[arg(long)]
