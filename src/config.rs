@@ -69,7 +69,7 @@ pub struct Config {
     pub breaker_failures: u32,
     /// Seconds that a lane is closed at first; twice as long each further time, up to ten minutes.
     pub breaker_seconds: u64,
-    /// Seconds without a success after which a failing endpoint is disabled.
+    /// Seconds without a success after which a failing endpoint is disabled; 0 never disables one.
     pub disable_after_seconds: u64,
     /// What answers of 4xx mean that speak of the message: `retry` or `final`.
     pub client_errors: ClientErrorChoice,
@@ -264,7 +264,7 @@ pub struct Flags {
     #[arg(long, value_name = "SECONDS", value_parser = number::whole(check::BREAKER_WAIT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker_seconds: Option<u64>,
-    /// Seconds without a success after which a failing endpoint is disabled [default: 432000]
+    /// Seconds without a success after which a failing endpoint is disabled; 0 never [default: 432000]
     #[arg(long, value_name = "SECONDS", value_parser = number::whole(check::ANY_WAIT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after_seconds: Option<u64>,

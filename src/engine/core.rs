@@ -22,8 +22,8 @@ pub struct Core {
     pub formats: Formats,
     /// Base of absolute URLs in bodies.
     pub public_url: String,
-    /// An endpoint without a success for this long is disabled.
-    pub disable_after_millis: i64,
+    /// An endpoint without a success for this long is disabled, if ever.
+    pub disable_after_millis: Option<i64>,
     /// Of lanes whose receiver has no rate of its own.
     pub lane_rate: Option<RateLimit>,
     pub(super) receivers: ReceiverCache,

@@ -116,8 +116,8 @@ impl Condition {
         now: Timestamp,
     ) -> Option<&'static str> {
         let failed_for = since.map(|since| now.millis_since(Timestamp(since)));
-        let too_long =
-            self.is_failing && failed_for.is_some_and(|millis| millis >= core.disable_after_millis);
+        let too_long = self.is_failing
+            && failed_for.zip(core.disable_after_millis).is_some_and(|(is, most)| is >= most);
         self.disable.or(too_long.then_some(NO_SUCCESS))
     }
 }

@@ -108,7 +108,7 @@ pub struct Parts {
     pub sealer: Sealer,
     /// Base of absolute URLs.
     pub public_url: String,
-    /// An endpoint without a success for this long is disabled.
+    /// An endpoint without a success for this long is disabled; after no time, never.
     pub disable_after: Duration,
     /// How fast deliveries may come to a receiver without a rate of its own.
     pub lane_rate: Option<RateLimit>,
@@ -142,7 +142,8 @@ impl Engine {
             receivers: receivers::ReceiverCache::default(),
             has_news: AtomicBool::new(false),
             disable_after_millis: i64::try_from(parts.disable_after.as_millis())
-                .unwrap_or(i64::MAX),
+                .ok()
+                .filter(|millis| *millis > 0),
             lane_rate: parts.lane_rate,
         });
         let bells = Arc::new(Bells::default());

@@ -3,6 +3,7 @@
 mod apart;
 mod backlog;
 mod control;
+mod never_disabled;
 mod refusals;
 mod secrets;
 
