@@ -95,8 +95,8 @@ pub async fn open_engine(config: &Config) -> anyhow::Result<Engine> {
 }
 
 fn lane_rate(config: &Config) -> Option<RateLimit> {
-    let burst = config.lane_rate_burst.max(1);
-    config.lane_rate_per_second.map(|per_second| RateLimit { per_second, burst })
+    let burst = config.lane_rate_burst;
+    config.lane_rate_per_second.map(|per_second| RateLimit::even(per_second, burst))
 }
 
 fn delivery_settings(config: &Config) -> delivery::Settings {

@@ -61,8 +61,9 @@ pub struct Config {
     pub lane_in_flight: usize,
     /// Webhooks a second to one origin of an application; no limit by default.
     pub lane_rate_per_second: Option<f64>,
-    /// Webhooks at once to one origin of an application, when a rate is set.
-    pub lane_rate_burst: u32,
+    /// Webhooks at once to one origin of an application, when a rate is set; by default what comes
+    /// in 50 ms.
+    pub lane_rate_burst: Option<u32>,
     /// Limit of one delivery attempt, seconds, everything included.
     pub delivery_deadline_seconds: u64,
     /// Failures in a row after which a lane is closed for a while; 0 never closes one.
@@ -172,7 +173,7 @@ impl Default for Config {
             rate_burst: 10_000,
             lane_in_flight: 64,
             lane_rate_per_second: None,
-            lane_rate_burst: 1,
+            lane_rate_burst: None,
             delivery_deadline_seconds: 20,
             breaker_failures: 10,
             breaker_seconds: 30,
@@ -252,7 +253,7 @@ pub struct Flags {
     #[arg(long, value_name = "N", value_parser = number::any(check::LANE_RATE))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane_rate_per_second: Option<f64>,
-    /// Webhooks at once to one origin, when a rate is set [default: 1]
+    /// Webhooks at once to one origin, when a rate is set [default: what comes in 50 ms]
     #[arg(long, value_name = "N", value_parser = number::whole(check::RATE))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane_rate_burst: Option<u32>,

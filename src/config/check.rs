@@ -44,7 +44,9 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     if let Some(rate) = config.lane_rate_per_second {
         within("lane_rate_per_second", rate, LANE_RATE)?;
     }
-    within("lane_rate_burst", config.lane_rate_burst, RATE)?;
+    if let Some(burst) = config.lane_rate_burst {
+        within("lane_rate_burst", burst, RATE)?;
+    }
     within("delivery_deadline_seconds", config.delivery_deadline_seconds, DEADLINE)?;
     within("breaker_seconds", config.breaker_seconds, BREAKER_WAIT)?;
     within("disable_after_seconds", config.disable_after_seconds, ANY_WAIT)?;

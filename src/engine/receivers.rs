@@ -37,6 +37,12 @@ impl RateLimit {
         RateLimit { per_second, burst: burst.unwrap_or(per_second.ceil().max(1.0) as u32) }
     }
 
+    /// An even rate: its burst is, if nobody says otherwise, what comes in 50 ms. With less, a fast
+    /// rate is not reached, as a delivery that is a little late loses its place.
+    pub fn even(per_second: f64, burst: Option<u32>) -> RateLimit {
+        RateLimit { per_second, burst: burst.unwrap_or((per_second / 20.0).max(1.0) as u32) }
+    }
+
     /// That of a row, if it has one.
     pub(super) fn of(row: &ReceiverRow) -> Option<RateLimit> {
         let burst = row.rate_burst.and_then(|burst| u32::try_from(burst).ok()).unwrap_or(1);
@@ -442,4 +448,17 @@ pub(super) fn new_row(
         blocked_by: None,
         settling: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_even_rate_may_be_fifty_milliseconds_late() {
+        for (per_second, burst) in [(0.01, 1), (1.0, 1), (39.0, 1), (100.0, 5), (500.0, 25)] {
+            assert_eq!(RateLimit::even(per_second, None), RateLimit { per_second, burst });
+        }
+        assert_eq!(RateLimit::even(500.0, Some(1)).burst, 1, "what is said is kept");
+    }
 }
