@@ -54,6 +54,9 @@ pub(super) fn judge(
             (judgement, format!("http_{}", answer.status))
         }
         Err(error) => {
+            if let Some(begun) = &sent.begun {
+                record_answer(&mut closed, begun, &secrets_of(delivery));
+            }
             closed.error_code = Some(error.code().to_owned());
             closed.error_detail = Some(text(&error.to_string(), 1_000));
             let verdict = match error {

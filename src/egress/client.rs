@@ -13,7 +13,7 @@ use tokio_rustls::rustls::RootCertStore;
 use super::connection::{Dial, Opener, SystemDialer};
 use super::download::Download;
 use super::error::{Phase, SendError};
-use super::exchange::{self, Answer, Begun, Outgoing, Prepared, Sent};
+use super::exchange::{self, Answer, Begun, Outgoing, Partial, Prepared, Sent};
 use super::policy::Policy;
 use super::pool::Pool;
 use super::refusal::Refusal;
@@ -95,21 +95,24 @@ impl Client {
     /// Sends a request and reads its answer. The trace is there whatever the result.
     pub async fn send(&self, outgoing: Outgoing) -> Sent {
         let mut progress = Progress::begin(outgoing.deadline);
-        let result = self.answer(outgoing, &mut progress).await;
-        Sent { result, trace: progress.end() }
+        let mut partial = None;
+        let result = self.answer(outgoing, &mut progress, &mut partial).await;
+        let begun = partial.filter(|_| result.is_err()).map(|partial| partial.end(true));
+        Sent { result, begun, trace: progress.end() }
     }
 
     async fn answer(
         &self,
         outgoing: Outgoing,
         progress: &mut Progress,
+        partial: &mut Option<Partial>,
     ) -> Result<Answer, SendError> {
         let cap = outgoing.body_cap;
         let shared = &self.shared;
         let mut prepared = Prepared::new(self.check_url(&outgoing.url)?, outgoing)?;
         let answered = timeout_at(progress.deadline, async {
             let begun = shared.begin(&mut prepared, progress).await?;
-            exchange::finish(begun, &prepared.target, cap, &shared.pool, progress).await
+            exchange::finish(begun, &prepared.target, cap, &shared.pool, progress, partial).await
         })
         .await;
         answered.unwrap_or_else(|_| Err(progress.timed_out()))

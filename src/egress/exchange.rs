@@ -54,6 +54,8 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Sent {
     pub result: Result<Answer, SendError>,
+    /// What had come of an answer that was not completed.
+    pub begun: Option<Answer>,
     pub trace: Trace,
 }
 
@@ -145,39 +147,63 @@ pub(super) async fn begin(
     Ok(Begun { response, connection })
 }
 
-/// Reads the body up to `cap` bytes and gives the connection back if all of it was read.
+/// What has come of an answer. Outlives its reading, which may fail or be out of time.
+#[derive(Default)]
+pub(super) struct Partial {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: BytesMut,
+}
+
+impl Partial {
+    /// The answer as far as it came.
+    pub fn end(self, truncated: bool) -> Answer {
+        let Partial { status, headers, body } = self;
+        Answer { status, headers, body: body.freeze(), truncated }
+    }
+}
+
+/// Reads the body up to `cap` bytes and gives the connection back if all of it was read. `partial`
+/// holds what has come while it is read.
 pub(super) async fn finish(
     begun: Begun,
     target: &Target,
     cap: usize,
     pool: &Pool,
     progress: &mut Progress,
+    partial: &mut Option<Partial>,
 ) -> Result<Answer, SendError> {
+    const FIRST_BUFFER: usize = 16 * 1024;
     progress.enter(Phase::Body);
     let Begun { response, connection } = begun;
     let keep = may_be_kept(&response);
     let (head, body) = response.into_parts();
-    let (body, truncated) = read(body, cap).await.map_err(|error| broken_off(target, &error))?;
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let partial = partial.insert(Partial {
+        status: head.status.as_u16(),
+        headers: texts(&head.headers),
+        // Copied out of the connection's buffer, which would otherwise live as long as the answer.
+        body: BytesMut::with_capacity(expected.min(cap).min(FIRST_BUFFER)),
+    });
+    let read = read(body, cap, &mut partial.body).await;
+    let truncated = read.map_err(|error| broken_off(target, &error))?;
     if keep && !truncated {
         pool.put(connection, Instant::now());
     }
-    Ok(Answer { status: head.status.as_u16(), headers: texts(&head.headers), body, truncated })
+    Ok(std::mem::take(partial).end(truncated))
 }
 
-async fn read(mut body: Incoming, cap: usize) -> hyper::Result<(Bytes, bool)> {
-    const FIRST_BUFFER: usize = 16 * 1024;
-    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    // Copied out of the connection's buffer, which would otherwise live as long as the answer.
-    let mut kept = BytesMut::with_capacity(expected.min(cap).min(FIRST_BUFFER));
+/// Whether the body was longer than the cap.
+async fn read(mut body: Incoming, cap: usize, kept: &mut BytesMut) -> hyper::Result<bool> {
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         let room = cap - kept.len();
         kept.extend_from_slice(&data[..data.len().min(room)]);
         if data.len() > room {
-            return Ok((kept.freeze(), true));
+            return Ok(true);
         }
     }
-    Ok((kept.freeze(), false))
+    Ok(false)
 }
 
 /// A peer that says it will close, or that has left HTTP, gets no further request.

@@ -18,7 +18,7 @@ async fn exchange(reply: Reply, deadline: Duration) -> Result<Answer, SendError>
     let mut outgoing = post(receiver.url("/hook?secret=1"));
     outgoing.deadline = deadline;
     outgoing.body_cap = 1000;
-    let Sent { result: outcome, trace } = client.send(outgoing).await;
+    let Sent { result: outcome, trace, .. } = client.send(outgoing).await;
     assert_eq!(trace.address, Some(receiver.address));
     assert!(receiver.poured() < MOST_POURED, "{} bytes", receiver.poured());
     if outcome.is_err() {
@@ -133,7 +133,7 @@ async fn what_was_written_on_an_old_connection_is_never_sent_again_unseen() {
     .await;
     let client = local_client();
     client.send(post(receiver.url("/1"))).await.result.expect("an answer");
-    let Sent { result, trace } = client.send(post(receiver.url("/2"))).await;
+    let Sent { result, trace, .. } = client.send(post(receiver.url("/2"))).await;
     assert_eq!(result.expect_err("closed").code(), "connection_closed");
     assert!(trace.reused);
     assert_eq!((receiver.connections(), receiver.requests().len()), (1, 2));

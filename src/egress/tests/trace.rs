@@ -18,7 +18,7 @@ fn client(answers: &[IpAddr], dialer: LocalDialer) -> Client {
 async fn timed_out(client: &Client, scheme: &str) -> (Phase, Trace) {
     let mut outgoing = post(format!("{scheme}://{HOST}/"));
     outgoing.deadline = SHORT;
-    let Sent { result, trace } = client.send(outgoing).await;
+    let Sent { result, trace, .. } = client.send(outgoing).await;
     let Err(SendError::Timeout { phase, deadline }) = result else { panic!("{result:?}") };
     assert_eq!(deadline, SHORT);
     assert!(trace.timings.total >= SHORT);
@@ -75,7 +75,7 @@ async fn of_a_name_with_very_many_addresses_some_are_told() {
     let answers: Vec<IpAddr> =
         (0..4_000u32).map(|n| (0x0800_0000 + n).to_be_bytes().into()).collect();
     let client = client(&answers, LocalDialer::new(receiver.address));
-    let Sent { result, trace } = client.send(post(format!("http://{HOST}/"))).await;
+    let Sent { result, trace, .. } = client.send(post(format!("http://{HOST}/"))).await;
     result.expect("an answer");
     assert_eq!(trace.resolved, answers[..64]);
 }
@@ -99,7 +99,7 @@ async fn a_second_connection_asks_no_second_question() {
         Arc::new(dialer.clone()),
     );
     for _ in 0..2 {
-        let Sent { result, trace } = client.send(post(format!("http://{HOST}/"))).await;
+        let Sent { result, trace, .. } = client.send(post(format!("http://{HOST}/"))).await;
         result.expect("an answer");
         assert_eq!((trace.reused, trace.resolved), (false, vec![FIRST]));
     }

@@ -70,3 +70,17 @@ async fn junk_instead_of_http(database: Database) {
         assert_eq!(suffered.attempt.response_status, None);
     }
 }
+
+on_both!(async what_came_before_a_break_is_kept);
+async fn what_came_before_a_break_is_kept(database: Database) {
+    let mut stage = Stage::set(&database, DEADLINE).await;
+    let suffered = stage.suffer(Reply::Close(HALF.to_vec())).await;
+    suffered.failed_as("body_closed");
+    let attempt = &suffered.attempt;
+    assert_eq!(
+        (attempt.response_status, attempt.response_body.as_deref()),
+        (Some(200), Some("half"))
+    );
+    let headers = attempt.response_headers.as_ref().map(|headers| headers.get());
+    assert_eq!(headers, Some(r#"[["content-length","100"]]"#));
+}
