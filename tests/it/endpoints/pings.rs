@@ -98,3 +98,13 @@ async fn a_ping_is_tried_at_once_on_a_closed_lane_and_before_the_backlog(databas
     assert!(world.stats(&endpoint).await.oldest_due.expect("three retries") > oldest);
     assert!(delivered.next_attempt_at.is_none() && delivered.date_created > oldest);
 }
+
+on_both!(async a_ping_is_a_use_of_the_secret);
+async fn a_ping_is_a_use_of_the_secret(database: Database) {
+    let world = World::start(&database).await;
+    let endpoint = world.endpoint("/hook").await;
+    world.ping(&endpoint).await;
+    world.node.dispatcher.flush_secret_uses().await.unwrap();
+    let secrets = world.node.engine.endpoint_secrets(&world.caller, endpoint.id).await.unwrap();
+    assert!(secrets[0].date_last_used.is_some());
+}
