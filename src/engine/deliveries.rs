@@ -338,12 +338,12 @@ impl Engine {
     /// that holds up its endpoint in its place.
     pub async fn redeliver(&self, caller: &Caller, id: Uuid) -> EngineResult<()> {
         let key = self.own_delivery(caller, id).await?.id;
-        let (taken, lanes) = self.owe_again(vec![key]).await?;
+        let (again, lanes) = self.owe_again(vec![key]).await?;
         self.bells.ring_lanes(&lanes);
-        match taken {
-            Again::Owed(_) => Ok(()),
-            Again::Live => Err(EngineError::DeliveryLive(id)),
-            Again::Gone => Err(EngineError::ReceiverDeleted(id)),
+        match again {
+            Again { owed: 1.., .. } => Ok(()),
+            Again { live: 1.., .. } => Err(EngineError::DeliveryLive(id)),
+            _ => Err(EngineError::ReceiverDeleted(id)),
         }
     }
 
@@ -384,7 +384,7 @@ impl Engine {
         dry_run: bool,
     ) -> EngineResult<BulkRedelivery> {
         let among = self.among(caller, filter).await?;
-        let mut done = BulkRedelivery { matched: 0, redelivered: 0, next: Some(before) };
+        let mut done = BulkRedelivery { next: Some(before), ..BulkRedelivery::default() };
         for _ in 0..MOST_PAGES {
             let Some(before) = done.next.filter(|_| done.matched < MOST_REDELIVERED) else { break };
             let limit = MOST_REDELIVERED - done.matched;
@@ -393,11 +393,11 @@ impl Engine {
             done.next = next;
             let keys: Vec<Key> = rows.iter().map(|row| row.id).collect();
             if !dry_run && !keys.is_empty() {
-                let (taken, lanes) = self.owe_again(keys).await?;
+                let (again, lanes) = self.owe_again(keys).await?;
                 self.bells.ring_lanes(&lanes);
-                if let Again::Owed(count) = taken {
-                    done.redelivered += count;
-                }
+                done.redelivered += again.owed;
+                done.still_owed += again.live;
+                done.gone += rows.len() - again.owed - again.live;
             }
         }
         Ok(done)
@@ -440,12 +440,7 @@ impl Engine {
             for row in blocking {
                 deliveries::unblock(transaction, row.id, row.receiver_id)?;
             }
-            let again = match owed {
-                0 if routes.is_empty() => Again::Gone,
-                0 => Again::Live,
-                owed => Again::Owed(owed),
-            };
-            Ok((again, lanes))
+            Ok((Again { owed, live: routes.len() - owed }, lanes))
         })
         .await
     }
@@ -461,10 +456,12 @@ fn is_owed_again(row: &LiveRow) -> bool {
     row.manner == manner::REDELIVERY || (row.track.is_some() && from_the_start)
 }
 
-enum Again {
-    Owed(usize),
-    Live,
-    Gone,
+/// What became of deliveries that were to be owed again; the rest is not there any more, or its
+/// endpoint is not.
+struct Again {
+    owed: usize,
+    /// They were owed already.
+    live: usize,
 }
 
 /// Why a delivery ended that held up its endpoint.
@@ -475,12 +472,16 @@ const MOST_REDELIVERED: usize = 10_000;
 const MOST_PAGES: usize = 200;
 
 /// What a bulk redelivery came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BulkRedelivery {
     /// Meant by the filter.
     pub matched: usize,
-    /// Owed again now; the others were still owed, or their endpoint is deleted.
+    /// Owed again now.
     pub redelivered: usize,
+    /// Left out because they were owed already.
+    pub still_owed: usize,
+    /// Left out because their endpoint is deleted, or they have been purged.
+    pub gone: usize,
     /// Where to go on, when there was more to look through.
     pub next: Option<(i64, Key)>,
 }

@@ -39,12 +39,12 @@ on_both!(async a_dry_run_counts_and_changes_nothing);
 async fn a_dry_run_counts_and_changes_nothing(database: Database) {
     let (shop, [one, two]) = two_that_failed(&database).await;
     let counted = redeliver(&shop, &exhausted(), true).await;
-    assert_eq!(counted, BulkRedelivery { matched: 18, redelivered: 0, next: None });
+    assert_eq!(counted, BulkRedelivery { matched: 18, ..BulkRedelivery::default() });
     shop.send().await;
     assert_eq!(shop.receiver.count(), 18);
 
     let done = redeliver(&shop, &exhausted(), false).await;
-    assert_eq!(done, BulkRedelivery { matched: 18, redelivered: 18, next: None });
+    assert_eq!(done, BulkRedelivery { matched: 18, redelivered: 18, ..BulkRedelivery::default() });
     shop.send().await;
     let log = shop.receiver.log().split_off(18);
     assert_eq!(log.len(), 18);
@@ -104,10 +104,12 @@ async fn what_cannot_be_owed_again_is_only_counted(database: Database) {
     shop.node.engine.delete_endpoint(&shop.caller, two).await.unwrap();
     let done = redeliver(&shop, &exhausted(), false).await;
     assert_eq!((done.matched, done.redelivered), (18, 9), "one endpoint is not there any more");
+    assert_eq!((done.still_owed, done.gone), (0, 9));
     let pending =
         DeliveryFilter { statuses: vec!["pending".to_owned()], ..DeliveryFilter::default() };
     let done = redeliver(&shop, &pending, false).await;
     assert_eq!((done.matched, done.redelivered), (9, 0), "they are owed already");
+    assert_eq!((done.still_owed, done.gone), (9, 0));
     shop.send().await;
     assert_eq!(shop.statuses(one).await, [("delivered", 9)].into());
 }

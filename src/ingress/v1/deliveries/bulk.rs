@@ -26,6 +26,8 @@ const DEFAULT_STATUS: &str = "exhausted";
 struct Redelivered {
     matched: usize,
     redelivered: usize,
+    still_owed: usize,
+    gone: usize,
     next_page_token: Option<String>,
 }
 
@@ -56,8 +58,14 @@ pub async fn redeliver(
     let done = state.engine.redeliver_matching(&caller, &filter, before, dry_run).await?;
     let next = done.next.map(|(created_at, key)| paging::written([created_at, key]));
     let next_page_token = paging::token(&state.engine, &binding, next)?;
-    let (matched, redelivered) = (done.matched, done.redelivered);
-    answer::json(StatusCode::OK, &Redelivered { matched, redelivered, next_page_token })
+    let redelivered = Redelivered {
+        matched: done.matched,
+        redelivered: done.redelivered,
+        still_owed: done.still_owed,
+        gone: done.gone,
+        next_page_token,
+    };
+    answer::json(StatusCode::OK, &redelivered)
 }
 
 fn filter(raw: &RawValue, place: &Place<'_>) -> Result<DeliveryFilter, Problem> {
