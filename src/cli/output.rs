@@ -50,3 +50,16 @@ pub(in crate::cli) fn check() -> anyhow::Result<()> {
         None => Ok(()),
     }
 }
+
+/// With control characters written out.
+pub(in crate::cli) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}

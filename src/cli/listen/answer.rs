@@ -11,9 +11,10 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
 use super::forward::{self, Forwarded};
 use super::memory::Memory;
-use super::show::{Answered, Received, printable};
+use super::show::{Answered, Received};
 use super::{Options, Output};
 use crate::cli::output::complain;
+use crate::cli::output::printable;
 use crate::cli::verify::{Keys, Verdict};
 use crate::clock::Clock;
 

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::json_text;
+use crate::cli::output::printable;
 use crate::cli::verify::Verdict;
 use crate::ids::Timestamp;
 
@@ -141,19 +142,6 @@ impl Received {
         }
         page
     }
-}
-
-/// With control characters written out.
-pub(super) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ pub(super) struct Fixture {
     /// The file, as named by the user.
     pub name: String,
     pub webhook_id: String,
-    /// `-` when the body names none.
     pub event: String,
     /// The file byte for byte.
     pub body: String,
@@ -65,10 +64,17 @@ fn read(path: &Path) -> anyhow::Result<Fixture> {
     let members: Map<String, Value> = serde_json::from_str(&body).with_context(|| {
         format!("{name} is not a webhook's body, a JSON object {{\"id\": …, \"type\": …}}")
     })?;
-    let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
-    let event = text("type").unwrap_or_else(|| "-".to_owned());
+    let text = |member: &str| {
+        let text = members.get(member).and_then(Value::as_str).map(str::to_owned);
+        text.with_context(|| {
+            format!(
+                "{name} has no text \"{member}\"; a webhook's body is {{\"id\": …, \"type\": …}}"
+            )
+        })
+    };
+    let event = text("type")?;
     // One id for one body, so that sending a file again is a duplicate to its receiver.
-    let webhook_id = text("id").filter(|id| may_be_webhook_id(id));
+    let webhook_id = Some(text("id")?).filter(|id| may_be_webhook_id(id));
     let webhook_id = webhook_id.unwrap_or_else(|| new_id().to_string());
     Ok(Fixture { name, webhook_id, event, body })
 }

@@ -14,7 +14,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method};
 
 use super::client::{Answer, Target};
-use super::output::say;
+use super::output::{printable, say};
 use crate::clock::Clock;
 use crate::formats::{Header, Signature};
 use crate::ids::Timestamp;
@@ -84,7 +84,7 @@ async fn replay(options: &Options, signer: &Signer, fixtures: &[Fixture]) -> any
         }
         let answered = send(&options.to, webhook).await;
         let (said, good) = judge(&answered, options.tamper.is_some());
-        say!("{}  {}  -> {said}", fixture.name, fixture.event);
+        say!("{}  {}  -> {said}", fixture.name, printable(&fixture.event));
         wrong += usize::from(!good);
     }
     let not = if options.tamper.is_some() { "not refused" } else { "not received" };

@@ -114,7 +114,7 @@ fn a_folder_is_sent_in_the_order_of_names_and_one_failure_counts() {
     let files = Files::new(&[
         ("b.json", &body("id-b", "job.failed")),
         ("a.json", &body("id-a", "job.created")),
-        ("c.json", r#"{"id": "has.dot"}"#),
+        ("c.json", r#"{"id": "has.dot", "type": "\u001b[2J"}"#),
         ("notes.txt", "not sent"),
     ]);
     let receiver = Receiver::start();
@@ -125,7 +125,7 @@ fn a_folder_is_sent_in_the_order_of_names_and_one_failure_counts() {
     for (line, (name, rest)) in lines.iter().zip([
         ("a.json  job.created", "-> 200 in "),
         ("b.json  job.failed", "-> 500 in "),
-        ("c.json  -", "-> 200 in "),
+        (r"c.json  \u{1b}[2J  ", "-> 200 in "),
     ]) {
         assert!(line.contains(name) && line.contains(rest), "{line}");
     }
@@ -158,7 +158,10 @@ fn what_cannot_be_sent_is_named_before_anything_is_sent() {
     let url = receiver.url("/");
     let large = format!(r#"{{"a": "{}"}}"#, "x".repeat(256 * 1_024));
     let files = Files::new(&[
-        ("good.json", "{\"id\": \"x\"}"),
+        ("good.json", "{\"id\": \"x\", \"type\": \"y\"}"),
+        ("empty.json", "{}"),
+        ("nameless.json", "{\"type\": \"y\"}"),
+        ("number.json", "{\"id\": \"x\", \"type\": 1}"),
         ("list.json", "[1]"),
         ("half.json", "{\"id\": "),
         ("large.json", &large),
@@ -168,6 +171,9 @@ fn what_cannot_be_sent_is_named_before_anything_is_sent() {
     let missing = files.file("missing.json");
     for (arguments, words) in [
         (vec![missing.as_str()], vec![missing.as_str(), "cannot read"]),
+        (vec![&files.file("empty.json")], vec!["empty.json", "no text \"type\""]),
+        (vec![&files.file("nameless.json")], vec!["nameless.json", "no text \"id\""]),
+        (vec![&files.file("number.json")], vec!["number.json", "no text \"type\""]),
         (vec![&files.file("list.json")], vec!["list.json", "JSON object"]),
         (vec![&files.file("half.json")], vec!["half.json", "JSON object"]),
         (vec![&files.file("large.json")], vec!["large.json", "262144"]),
