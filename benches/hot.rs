@@ -144,6 +144,7 @@ async fn state(folder: &std::path::Path) -> State {
         sealer: Sealer::new(&[9; 32]).expect("a sealer"),
         public_url: PUBLIC_URL.to_owned(),
         disable_after: Duration::from_secs(60),
+        lane_rate: None,
         observe_batch: Box::new(|_| {}),
     });
     let engine = Arc::new(engine.await.expect("an engine"));

@@ -184,11 +184,11 @@ async fn rejected_at_the_last_try(id: &str, row: &Row) {
     let stage = Stage::set(row).await;
     let tries = row.answers().expect("a sequence").len();
     for number in 1..tries {
-        let Sent { result, trace } = stage.send(row).await;
+        let Sent { result, trace, .. } = stage.send(row).await;
         let answer = result.unwrap_or_else(|error| panic!("{id}: {error}"));
         assert_eq!((answer.status, trace.reused), (200, number > 1), "{id}");
     }
-    let Sent { result, trace } = stage.send(row).await;
+    let Sent { result, trace, .. } = stage.send(row).await;
     let last = result.map(|answer| answer.status);
     assert!(matches!(last, Err(SendError::Refused(_))), "{id}: {last:?}");
     assert_eq!(trace.resolved, row.answers().expect("a sequence")[tries - 1], "{id}");
@@ -214,7 +214,7 @@ async fn sent_once(id: &str, row: &Row) {
 
     // A receiver that stalls goes on for minutes.
     let sent = tokio::time::timeout(PATIENCE, stage.send(row)).await;
-    let Sent { result: sent, trace } = sent.unwrap_or_else(|_| panic!("{id}: it has no deadline"));
+    let Sent { result: sent, trace, .. } = sent.unwrap_or_else(|_| panic!("{id}: it has no deadline"));
     assert_eq!(stage.dialer.dialled(), vetted.addresses[..1], "{id}: one judged address dialled");
     assert_eq!(stage.receiver.requests().len(), 1, "{id}: one request");
 

@@ -26,7 +26,7 @@ async fn a_request_as_the_receiver_sees_it() {
     let receiver = Receiver::start(|_| response("201 Created", "x-a: 1\r\n", "body")).await;
     let mut outgoing = post(receiver.url("/hook?key=1"));
     outgoing.headers.push(("webhook-id".into(), "msg_1".into()));
-    let Sent { result, trace } = local_client().send(outgoing).await;
+    let Sent { result, trace, .. } = local_client().send(outgoing).await;
     let answer = result.expect("an answer");
 
     assert_eq!((answer.status, &answer.body[..], answer.truncated), (201, &b"body"[..], false));
@@ -80,7 +80,7 @@ async fn connections_are_reused_and_close_after_their_idle_life() {
     let receiver = Receiver::start(|_| ok()).await;
     let client = local_client();
     for number in 0..3 {
-        let Sent { result, trace } = client.send(post(receiver.url("/"))).await;
+        let Sent { result, trace, .. } = client.send(post(receiver.url("/"))).await;
         result.expect("an answer");
         let reused = number > 0;
         assert_eq!((trace.reused, trace.timings.connect.is_none()), (reused, reused));
@@ -134,7 +134,7 @@ async fn a_pooled_connection_is_used_only_for_an_address_that_dns_still_gives() 
         ("b", FIRST, true),
     ] {
         let url = format!("http://{host}.example.test/");
-        let Sent { result, trace } = client.send(post(url)).await;
+        let Sent { result, trace, .. } = client.send(post(url)).await;
         result.expect("an answer");
         assert_eq!((trace.address, trace.reused), (Some(at(address, 80)), reused), "{host}");
         assert!(trace.resolved.contains(&address) && trace.timings.dns.is_some());
@@ -152,14 +152,14 @@ async fn a_dead_address_is_followed_by_the_next() {
         let (resolver, dialer) = (Arc::new(resolver.clone()), Arc::new(dialer.clone()));
         Client::with_dialer(Policy::default(), resolver, dialer)
     };
-    let Sent { result, trace } = client(&dialer).send(post("http://a.example.test/")).await;
+    let Sent { result, trace, .. } = client(&dialer).send(post("http://a.example.test/")).await;
     result.expect("an answer");
     assert_eq!(trace.address, Some(at(SECOND, 80)));
     assert_eq!(trace.resolved, [FIRST, FIRST, SECOND], "as DNS said it");
     assert_eq!(dialer.dialled(), [at(FIRST, 80), at(SECOND, 80)], "each address once");
 
     dialer.dead.push(at(SECOND, 80));
-    let Sent { result, trace } = client(&dialer).send(post("http://a.example.test/?key")).await;
+    let Sent { result, trace, .. } = client(&dialer).send(post("http://a.example.test/?key")).await;
     let error = result.expect_err("dead");
     assert_eq!(error.code(), "connect_failed");
     assert!(error.is_transient() && !error.to_string().contains("key"), "{error}");
@@ -175,7 +175,7 @@ async fn localhost_needs_no_dns_where_loopback_is_allowed() {
     policy.allow.truncate(1);
     let resolver = ScriptedResolver::new();
     let client = Client::new(policy, Arc::new(resolver.clone()));
-    let Sent { result, trace } = client.send(post(url)).await;
+    let Sent { result, trace, .. } = client.send(post(url)).await;
     result.expect("an answer");
     assert_eq!(trace.address, Some(receiver.address));
     assert_eq!(trace.resolved, [receiver.address.ip()]);
@@ -220,7 +220,7 @@ async fn the_deadline_covers_dns() {
     let mut outgoing = post("http://a.example.test/");
     outgoing.deadline = Duration::from_millis(20);
     let allowed = outgoing.deadline;
-    let Sent { result, trace } = client.send(outgoing).await;
+    let Sent { result, trace, .. } = client.send(outgoing).await;
     let error = result.expect_err("never");
     assert!(matches!(error, SendError::Timeout { phase: Phase::Dns, .. }), "{error:?}");
     assert!(trace.timings.total >= allowed);
@@ -242,7 +242,7 @@ async fn tls_is_checked_and_reused() {
     };
     let trusting = client(roots);
     for reused in [false, true] {
-        let Sent { result, trace } = trusting.send(post("https://a.example.test/")).await;
+        let Sent { result, trace, .. } = trusting.send(post("https://a.example.test/")).await;
         result.expect("an answer");
         assert_eq!((trace.tls_version, trace.reused), (Some("TLSv1.3"), reused));
         assert_eq!(trace.timings.tls.is_some(), !reused);
@@ -253,7 +253,7 @@ async fn tls_is_checked_and_reused() {
         (client(others), "https://a.example.test/"),
         (client(RootCertStore::empty()), "https://a.example.test/"),
     ] {
-        let Sent { result, trace } = client.send(post(url)).await;
+        let Sent { result, trace, .. } = client.send(post(url)).await;
         let error = result.expect_err(url);
         assert!(error.code() == "tls_failed" && error.is_transient(), "{error:?}");
         assert_eq!((trace.address, trace.tls_version), (Some(at(FIRST, 443)), None));
