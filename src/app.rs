@@ -315,6 +315,9 @@ impl App {
         if let Err(error) = self.state.auth.flush_uses(&self.engine).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "uses of keys are lost");
         }
+        if let Err(error) = self.dispatcher.flush_secret_uses().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "uses of secrets are lost");
+        }
         self.engine.leave().await?;
         let engine = Arc::clone(&self.engine);
         tokio::task::spawn_blocking(move || engine.close()).await?;

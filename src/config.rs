@@ -265,7 +265,7 @@ pub struct Flags {
     #[arg(long, value_name = "SECONDS", value_parser = number::whole(check::BREAKER_WAIT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker_seconds: Option<u64>,
-    /// Seconds without a success after which a failing endpoint is disabled; 0 never [default: 432000]
+    /// Seconds without a success until a failing endpoint is disabled; 0 never [default: 432000]
     #[arg(long, value_name = "SECONDS", value_parser = number::whole(check::ANY_WAIT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after_seconds: Option<u64>,
@@ -274,7 +274,8 @@ pub struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_errors: Option<ClientErrorChoice>,
     /// Waits between delivery attempts, in seconds [default: 5,300,1800,7200,…]
-    #[arg(long, value_name = "S,S,…", value_delimiter = ',', value_parser = number::whole(check::RETRY_WAIT))]
+    #[arg(long, value_name = "S,S,…", value_delimiter = ',',
+        value_parser = number::whole(check::RETRY_WAIT))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_schedule_seconds: Option<Vec<u64>>,
     /// Limit of one delivery attempt, seconds [default: 20]

@@ -112,10 +112,10 @@ fn overlap() -> impl Fn(&str) -> Result<i64, String> + Clone {
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Rate {
     /// Requests a second
-    #[arg(long, value_name = "N", value_parser = number::whole(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = number::whole::<i64>(1..=1_000_000))]
     rate_per_second: Option<i64>,
     /// Requests at once [default: as many as a second]
-    #[arg(long, value_name = "N", value_parser = number::whole(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = number::whole::<i64>(1..=1_000_000))]
     rate_burst: Option<i64>,
 }
 

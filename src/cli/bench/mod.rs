@@ -42,29 +42,29 @@ pub struct Options {
     database: Option<String>,
     /// Jobs that count; 2 % more go before them to warm up
     #[arg(long, default_value_t = 20_000, value_name = "N",
-        value_parser = number::whole(1..=10_000_000))]
+        value_parser = number::whole::<u32>(1..=10_000_000))]
     jobs: u32,
     /// Jobs submitted and not yet delivered, at most
     #[arg(long, default_value_t = 512, value_name = "N",
-        value_parser = number::whole(1..=100_000))]
+        value_parser = number::whole::<u32>(1..=100_000))]
     in_flight: u32,
     /// Finished jobs that fill the history before anything counts, in thousands
     #[arg(long, value_name = "N", value_parser = history)]
     history: Option<u32>,
     /// Bytes more in each job, which go through its events and its webhook too
     #[arg(long, default_value_t = 0, value_name = "BYTES",
-        value_parser = number::whole(0..=MOST_PAYLOAD))]
+        value_parser = number::whole::<u32>(0..=MOST_PAYLOAD))]
     payload: u32,
     /// Runs with the history and on an empty database in turn, this many of each
     #[arg(long, value_name = "N", requires = "history",
-        value_parser = number::whole(1..=100))]
+        value_parser = number::whole::<u32>(1..=100))]
     pairs: Option<u32>,
     /// Measure deliveries instead: events that are already due, --jobs of them over --endpoints
     #[arg(long, conflicts_with_all = ["history", "payload", "in_flight"])]
     deliveries: bool,
     /// Endpoints that every job is told to besides its callback, 1,000 at most; with --deliveries
     /// those that the deliveries go to [default: 0, or 1]
-    #[arg(long, value_name = "N", value_parser = number::whole(1..=100_000))]
+    #[arg(long, value_name = "N", value_parser = number::whole::<u32>(1..=100_000))]
     endpoints: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
@@ -75,7 +75,7 @@ pub struct Options {
 }
 
 /// Metadata may have 16 KiB in all.
-const MOST_PAYLOAD: i64 = 16_000;
+const MOST_PAYLOAD: u32 = 16_000;
 
 fn history(text: &str) -> Result<u32, String> {
     let allowed =

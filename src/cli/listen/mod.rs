@@ -43,11 +43,11 @@ pub(super) struct Options {
     fail_first: u64,
     /// Wait before each answer, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0,
-        value_parser = number::whole(0..=3_600_000))]
+        value_parser = number::whole::<u64>(0..=3_600_000))]
     delay: u64,
     /// Answer with this status
     #[arg(long, value_name = "CODE", default_value_t = 204,
-        value_parser = number::whole(200..=599))]
+        value_parser = number::whole::<u16>(200..=599))]
     status: u16,
     /// Print one JSON object a line
     #[arg(long)]

@@ -214,7 +214,8 @@ async fn sent_once(id: &str, row: &Row) {
 
     // A receiver that stalls goes on for minutes.
     let sent = tokio::time::timeout(PATIENCE, stage.send(row)).await;
-    let Sent { result: sent, trace, .. } = sent.unwrap_or_else(|_| panic!("{id}: it has no deadline"));
+    let Sent { result: sent, trace, .. } =
+        sent.unwrap_or_else(|_| panic!("{id}: it has no deadline"));
     assert_eq!(stage.dialer.dialled(), vetted.addresses[..1], "{id}: one judged address dialled");
     assert_eq!(stage.receiver.requests().len(), 1, "{id}: one request");
 

@@ -1,8 +1,8 @@
 //! Strict reading of JSON bodies: what is not known is refused by name, what is wrong by place.
 //!
 //! A body is read one object at a time, and its members stay text until somebody asks for them;
-//! so errors know where they are and what is kept is kept byte for byte. Problems repeat numbers, and
-//! text only where a word, an id or a time should be: other text may be a secret.
+//! so errors know where they are and what is kept is kept byte for byte. Problems repeat numbers,
+//! and text only where a word, an id or a time should be: other text may be a secret.
 
 mod values;
 

@@ -3,6 +3,7 @@
 mod apart;
 mod backlog;
 mod control;
+mod last_use;
 mod never_disabled;
 mod refusals;
 mod secrets;

@@ -269,7 +269,7 @@ fn bad_options_are_named() {
         (&["--secret", "hunter2"], &["--secret", "whsec_", "whpk_"]),
         (&["--secret", "whpk_hunter2"], &["--secret", "32 bytes"]),
         (&["--forward", "localhost:80"], &["--forward", "localhost:80", "http(s)://HOST"]),
-        (&["--status", "199"], &["--status", "199", "200..=599"]),
+        (&["--status", "199"], &["--status", "199", "from 200 to 599"]),
         (&["--status", "200", "--forward", "http://x/"], &["--status", "--forward"]),
         (&["--fail-first", "few"], &["--fail-first", "few"]),
         (&["--delay", "soon"], &["--delay", "soon"]),
