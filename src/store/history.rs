@@ -294,17 +294,17 @@ impl Copying<'_> {
         format!("{time} + (n + {}) * {}", self.lot.made - self.lot.total, self.pattern.length)
     }
 
-    /// An id of the copy's time that no other copy has.
+    /// An id of the copy's time, which no other copy has; the rest of it stays, since ids of one
+    /// millisecond differ in nothing else.
     fn id(&self, backend: Backend, old: &str, time: &str) -> String {
-        let (millis, copy) = (format!("({}) / 1000", self.moved(time)), self.lot.made);
+        let millis = format!("({}) / 1000", self.moved(time));
         match backend {
-            Backend::Sqlite => format!(
-                "unhex(printf('%012x', {millis}) || substr(hex({old}), 13, 8) \
-                 || printf('%08x', n + {copy}) || substr(hex({old}), 29, 4))"
-            ),
+            Backend::Sqlite => {
+                format!("unhex(printf('%012x', {millis}) || substr(hex({old}), 13, 20))")
+            }
             Backend::Postgres => format!(
-                "decode(lpad(to_hex({millis}), 12, '0') || substr(encode({old}, 'hex'), 13, 8) \
-                 || lpad(to_hex(n + {copy}), 8, '0') || substr(encode({old}, 'hex'), 29, 4), 'hex')"
+                "decode(lpad(to_hex({millis}), 12, '0') || substr(encode({old}, 'hex'), 13, 20), \
+                 'hex')"
             ),
         }
     }
