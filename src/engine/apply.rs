@@ -29,6 +29,8 @@ pub(super) struct Changes {
     ended: Vec<FinalJob>,
     gone: Vec<Key>,
     outputs: Vec<JobFile>,
+    /// Callbacks of jobs that ended, unless that they are used is noted already.
+    used: Vec<Arc<Receiver>>,
     /// Explicit groups with the ends of their jobs.
     groups: Vec<(Key, Status)>,
     ledger: Ledger,
@@ -175,7 +177,7 @@ pub(super) fn change(
     job: &mut StoredJob,
     transition: Transition,
     node: Option<Key>,
-    receiver: Option<&std::sync::Arc<Receiver>>,
+    receiver: Option<&Arc<Receiver>>,
     now: Timestamp,
     changes: &mut Changes,
     lanes: &mut Vec<i64>,
@@ -206,6 +208,7 @@ pub(super) fn change(
         changes.ended.push(job.final_row()?);
         if !was_final {
             changes.gone.push(job.key);
+            changes.used.extend(receiver.filter(|receiver| !receiver.is_noted(now)).cloned());
             if let Some(group) = job.group {
                 changes.groups.push((group, job.state.status));
             }
@@ -240,6 +243,7 @@ pub(super) fn finish(
     jobs::update_live_in_place(transaction, &changes.in_place)?;
     jobs::delete_live(transaction, &changes.gone)?;
     jobs::update_final(transaction, &changes.ended)?;
+    core.note_use(transaction, changes.used, now)?;
     changes.ledger.write(transaction, core)?;
     files::insert_job_files(transaction, &changes.outputs)
 }

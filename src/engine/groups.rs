@@ -1,7 +1,5 @@
 //! Groups as somebody asks for them: opened, sealed, stopped.
 
-use std::sync::Arc;
-
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -120,51 +118,5 @@ impl Engine {
             }
         }
         Ok(self.find_group(caller, id).await?.0)
-    }
-
-    /// The receiver that holds just this callback; made when it is new.
-    pub(super) async fn receiver_for(
-        &self,
-        caller: &Caller,
-        callback: &NewCallback,
-    ) -> EngineResult<Arc<super::Receiver>> {
-        let digest = callback.digest(&self.core.sealer);
-        let now = self.now();
-        const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
-        if let Some(known) = self.core.receivers.find(caller.application, &digest)
-            && now.millis_since(known.last_used_at) < DAY_MILLIS
-        {
-            return Ok(known);
-        }
-        let row = super::receivers::new_row(
-            callback,
-            caller.application,
-            caller.application_id,
-            &self.core.sealer,
-            now,
-        )?;
-        let application = caller.application;
-        let key = subject("receiver", &digest);
-        let wanted = digest.clone();
-        let found = self
-            .custom(vec![key], move |transaction, _, now| {
-                let mut row = row.clone();
-                row.id = transaction.key()?;
-                crate::store::receivers::insert(transaction, &row)?;
-                let found = crate::store::receivers::find(transaction, application, &wanted)?;
-                if let Some(found) = &found {
-                    crate::store::receivers::touch(transaction, found.id, now.0)?;
-                }
-                Ok(found.map(|mut found| {
-                    found.last_used_at = now.0;
-                    found
-                }))
-            })
-            .await?;
-        let found = found.ok_or_else(super::confused)?;
-        let receiver =
-            Arc::new(super::Receiver::open(found, &self.core.sealer, &self.core.formats)?);
-        self.core.receivers.keep(digest, Arc::clone(&receiver));
-        Ok(receiver)
     }
 }

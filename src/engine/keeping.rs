@@ -167,8 +167,9 @@ impl Engine {
         done.purged = self
             .custom(vec![subject("retention", 0)], move |transaction, _, now| {
                 let keys: Vec<Key> = old.iter().map(|row| row.id).collect();
-                // Since the look somebody may have asked for a delivery again, or for one that there
-                // never was.
+                // Since the look a job may have come to the trash, and somebody may have asked for a
+                // delivery again, or for one that there never was.
+                retention::hold(transaction, kind, &keys)?;
                 events::hold(transaction, &keys)?;
                 let owing = retention::hold_owing(transaction, &keys)?;
                 let free: Vec<Purgeable> =

@@ -3,22 +3,25 @@
 //! A callback is made once per distinct set of what it holds and never changes. An endpoint
 //! changes, and its row carries a fresh version each time, so a remembered one is never used stale.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+mod cache;
+mod callbacks;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::error::{EngineError, EngineResult};
 use super::sealer::Sealer;
-use super::stored::{json_null, read_id, read_json};
+use super::stored::{read_id, read_json};
 use crate::formats::{DeliveryFormat, Formats, Schedule, Signature};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{EventType, callback_default, endpoint_default, pattern_matches};
 use crate::store::receivers::ReceiverRow;
 use crate::store::{StoreError, StoreResult};
+pub(super) use cache::ReceiverCache;
+pub use callbacks::NewCallback;
 
 /// How fast deliveries to one receiver may come at most.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,65 +110,6 @@ impl ClientErrors {
     /// The choice of that name.
     pub fn parse(name: &str) -> Option<ClientErrors> {
         ClientErrors::ALL.into_iter().find(|choice| choice.as_str() == name)
-    }
-}
-
-/// A callback as the caller gave it, checked.
-#[derive(Clone, Debug)]
-pub struct NewCallback {
-    /// Normalised URL, with whatever credentials its query holds.
-    pub url: String,
-    /// The URL as it is shown.
-    pub shown_url: String,
-    /// scheme://host:port.
-    pub origin: String,
-    /// Sent with every delivery.
-    pub headers: Vec<(String, String)>,
-    /// Patterns; `None` for the default.
-    pub events: Option<Vec<String>>,
-    /// Delivery format.
-    pub format: String,
-    /// Of the caller's own.
-    pub rate_limit: Option<RateLimit>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ShownCallback<'a> {
-    url: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    events: Option<&'a [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    headers: Option<std::collections::BTreeMap<&'a str, &'static str>>,
-    format: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rate_limit: Option<RateLimit>,
-}
-
-impl NewCallback {
-    /// What representations show: names of headers, never their values.
-    pub fn shown(&self) -> Box<RawValue> {
-        let headers = self.headers.iter().map(|(name, _)| (name.as_str(), "***")).collect();
-        let shown = ShownCallback {
-            url: &self.shown_url,
-            events: self.events.as_deref(),
-            headers: (!self.headers.is_empty()).then_some(headers),
-            format: &self.format,
-            rate_limit: self.rate_limit,
-        };
-        serde_json::value::to_raw_value(&shown).unwrap_or_else(|_| json_null())
-    }
-
-    /// Equal for equal callbacks. Keyed by the master key, since it covers header values.
-    pub(super) fn digest(&self, sealer: &Sealer) -> String {
-        let parts = (&self.url, &self.format, &self.headers, &self.events, &self.rate_limit);
-        sealer.keyed_digest(serde_json::to_string(&parts).unwrap_or_default().as_bytes())
-    }
-
-    /// Where limits apply: the application's callbacks to one origin; those with a rate of their
-    /// own apart from the rest, so that neither slows the other.
-    pub fn lane(&self, application: uuid::Uuid) -> i64 {
-        lane(application, &[self.origin.as_bytes(), format!("{:?}", self.rate_limit).as_bytes()])
     }
 }
 
@@ -317,6 +261,11 @@ impl Receiver {
         }
     }
 
+    /// Whether its use on this day is noted.
+    pub(super) fn is_noted(&self, now: Timestamp) -> bool {
+        now.millis_since(self.last_used_at) < DAY_MILLIS
+    }
+
     /// When tries happen.
     pub fn schedule(&self) -> &Schedule {
         self.schedule.as_ref().unwrap_or_else(|| self.format.schedule())
@@ -332,123 +281,11 @@ pub(super) fn waits(seconds: &[u64]) -> Schedule {
     Schedule::after_first(seconds.iter().map(|seconds| Duration::from_secs(*seconds)))
 }
 
+const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+
 /// Kinds of receivers.
 pub(super) const CALLBACK: &str = "callback";
 pub(super) const ENDPOINT: &str = "endpoint";
-
-/// Endpoints of an application as they were at a version.
-type Known = (i64, Arc<[Arc<Receiver>]>);
-
-/// Receivers by key and by digest, and the endpoints of applications. Bounded: it starts over when
-/// full.
-#[derive(Default)]
-pub(super) struct ReceiverCache {
-    maps: RwLock<Maps>,
-}
-
-#[derive(Default)]
-struct Maps {
-    by_key: HashMap<Key, Arc<Receiver>>,
-    by_digest: HashMap<(Key, String), Arc<Receiver>>,
-    endpoints: HashMap<Key, Known>,
-}
-
-const CACHED_RECEIVERS: usize = 50_000;
-
-impl ReceiverCache {
-    pub(super) fn get(&self, key: Key) -> Option<Arc<Receiver>> {
-        self.maps.read().unwrap_or_else(PoisonError::into_inner).by_key.get(&key).cloned()
-    }
-
-    pub(super) fn find(&self, application: Key, digest: &str) -> Option<Arc<Receiver>> {
-        let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
-        maps.by_digest.get(&(application, digest.to_owned())).cloned()
-    }
-
-    pub(super) fn keep(&self, digest: String, receiver: Arc<Receiver>) {
-        let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
-        if maps.by_key.len() >= CACHED_RECEIVERS {
-            *maps = Maps::default();
-        }
-        if !receiver.is_endpoint {
-            maps.by_digest.insert((receiver.application, digest), Arc::clone(&receiver));
-        }
-        maps.by_key.insert(receiver.key, receiver);
-    }
-
-    /// What is remembered of an application's endpoints, if it is of that version.
-    pub(super) fn endpoints(&self, application: Key, version: i64) -> Option<Known> {
-        let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
-        maps.endpoints.get(&application).filter(|(known, _)| *known == version).cloned()
-    }
-
-    /// How many endpoints an application had when it was last asked for.
-    pub(super) fn breadth(&self, application: Key) -> usize {
-        let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
-        maps.endpoints.get(&application).map_or(0, |(_, endpoints)| endpoints.len())
-    }
-
-    pub(super) fn keep_endpoints(&self, application: Key, known: Known) {
-        let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
-        if maps.endpoints.len() >= CACHED_RECEIVERS {
-            maps.endpoints.clear();
-        }
-        maps.endpoints.insert(application, known);
-    }
-}
-
-/// A callback as a row.
-pub(super) fn new_row(
-    callback: &NewCallback,
-    application: Key,
-    application_id: uuid::Uuid,
-    sealer: &Sealer,
-    now: Timestamp,
-) -> EngineResult<ReceiverRow> {
-    let sealed = SealedReceiver { url: callback.url.clone(), headers: callback.headers.clone() };
-    let failed = |text: String| EngineError::Store(StoreError::Corrupt(text));
-    let plain = serde_json::to_vec(&sealed).map_err(|error| failed(error.to_string()))?;
-    let events = match &callback.events {
-        Some(patterns) => {
-            Some(serde_json::to_string(patterns).map_err(|error| failed(error.to_string()))?)
-        }
-        None => None,
-    };
-    Ok(ReceiverRow {
-        id: 0,
-        public_id: crate::ids::new_id().as_bytes().to_vec(),
-        application_id: application,
-        kind: CALLBACK.to_owned(),
-        digest: callback.digest(sealer),
-        origin: callback.origin.clone(),
-        shown: callback.shown().get().to_owned(),
-        sealed: sealer.seal(PLACE, &plain).map_err(|error| failed(error.to_string()))?,
-        format: callback.format.clone(),
-        events,
-        lane: callback.lane(application_id),
-        rate_per_second: callback.rate_limit.map(|limit| limit.per_second),
-        rate_burst: callback.rate_limit.map(|limit| i64::from(limit.burst)),
-        max_in_flight: None,
-        created_at: now.0,
-        last_used_at: now.0,
-        disabled_at: None,
-        disabled_reason: None,
-        deleted_at: None,
-        last_sequence: 0,
-        schedule: None,
-        version: 0,
-        description: None,
-        types: None,
-        ordering: Ordering::None.as_str().to_owned(),
-        signature: Signature::Standard.as_str().to_owned(),
-        client_errors: None,
-        updated_at: None,
-        failing_since: None,
-        discard_before: 0,
-        blocked_by: None,
-        settling: 0,
-    })
-}
 
 #[cfg(test)]
 mod tests {

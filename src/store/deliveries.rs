@@ -238,7 +238,7 @@ pub fn end(connection: &mut Connection, ended: &[Ended]) -> StoreResult<()> {
 }
 
 /// Puts an ended delivery back among the live ones, outside any order, to start its schedule again:
-/// it is asked for and due at `due_at`.
+/// it is asked for and due at `due_at`, and after whatever was discarded, whatever a clock says.
 /// One that is gone, or owed by now, is left alone: a live row without its lasting one could never
 /// be claimed, and would stand first in its lane for ever.
 pub fn revive(
@@ -249,7 +249,8 @@ pub fn revive(
 ) -> StoreResult<()> {
     let sql = "UPDATE deliveries SET status = 0, reason = NULL, completed_at = NULL, manner = ?, \
                asked_at = ? WHERE id = ? AND status <> 0";
-    let statement = Statement::new(sql).bind(manner).bind(due_at);
+    let asked_at = due_at.max(route.discard_before);
+    let statement = Statement::new(sql).bind(manner).bind(asked_at);
     if connection.execute(statement.bind(route.id))? == 0 {
         return Ok(());
     }
@@ -295,13 +296,17 @@ pub struct RouteRow {
     /// The receiver again when it is an endpoint.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub endpoint_id: Option<i64>,
+    /// What it was owed earlier was discarded.
+    #[diesel(sql_type = BigInt)]
+    pub discard_before: i64,
 }
 
 /// Holds the lasting rows of deliveries, and the callbacks they go to, and tells their routes. Those
 /// whose receiver has been deleted are left out.
 pub fn hold_lasting(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<RouteRow>> {
     let mut routes: Vec<RouteRow> = connection.load_by_keys(
-        "SELECT d.id, d.receiver_id, r.lane, d.status, d.attempts, d.token, d.endpoint_id \
+        "SELECT d.id, d.receiver_id, r.lane, d.status, d.attempts, d.token, d.endpoint_id, \
+         r.discard_before \
          FROM deliveries d JOIN receivers r ON r.id = d.receiver_id \
          WHERE r.deleted_at IS NULL AND d.id @key @lock",
         "ORDER BY d.id FOR UPDATE OF d",
@@ -324,7 +329,8 @@ pub fn of_event(
     sequence: i64,
     receiver: Key,
 ) -> StoreResult<Option<RouteRow>> {
-    let sql = "SELECT d.id, d.receiver_id, r.lane, d.status, d.attempts, d.token, d.endpoint_id \
+    let sql = "SELECT d.id, d.receiver_id, r.lane, d.status, d.attempts, d.token, d.endpoint_id, \
+               r.discard_before \
                FROM deliveries d JOIN receivers r ON r.id = d.receiver_id \
                WHERE d.subject_id = ? AND d.sequence = ? AND d.receiver_id = ?";
     connection.first(Statement::new(sql).bind(subject).bind(sequence).bind(receiver))

@@ -91,6 +91,24 @@ fn cells(keys: &[Key]) -> Vec<Cell> {
     keys.iter().map(|key| Cell::from(*key)).collect()
 }
 
+/// Where subjects of a kind have their own row.
+fn table(kind: &str) -> &'static str {
+    match kind {
+        "job" => "jobs",
+        "group" => "groups",
+        "endpoint" => "receivers",
+        _ => "files",
+    }
+}
+
+/// Holds the rows of subjects, so that whatever else happens to them has happened by now or finds
+/// them gone.
+pub fn hold(connection: &mut Connection, kind: &str, subjects: &[Key]) -> StoreResult<()> {
+    let sql = format!("SELECT id FROM {} WHERE id @key @lock", table(kind));
+    let lock = "ORDER BY id FOR UPDATE";
+    connection.load_by_keys::<KeyRow>(&sql, lock, cells(subjects)).map(|_| ())
+}
+
 /// Which of these subjects still owe a delivery, as it looks now.
 pub fn owing(connection: &mut Connection, subjects: &[Key]) -> StoreResult<Vec<Key>> {
     let sql = "SELECT DISTINCT subject_id AS id FROM deliveries \
@@ -146,13 +164,7 @@ pub fn purge(
         "endpoint" => connection.delete_where("credentials", "receiver_id", &keys)?,
         _ => 0,
     };
-    let table = match kind {
-        "job" => "jobs",
-        "group" => "groups",
-        "endpoint" => "receivers",
-        _ => "files",
-    };
-    connection.delete_where(table, "id", &keys)?;
+    connection.delete_where(table(kind), "id", &keys)?;
     let mut lines = Rows::new("purges", LINE);
     for subject in subjects {
         lines.push([

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback::engine::{Caller, DeliveryView, StoredJob};
+use ringback::engine::{Caller, DeliveryView, EngineError, PurgedPage, StoredJob};
 use ringback::store::deliveries::{self, manner};
-use ringback::store::{Connection, Statement};
+use ringback::store::events::{self, NewEvent};
+use ringback::store::{Connection, Statement, jobs};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use crate::support::database::{Backend, Database, block_on, on_both};
 use crate::support::node::{Node, callback, of_job, scripted_job};
@@ -54,6 +57,21 @@ fn number(connection: &mut Connection, sql: &'static str) -> i64 {
     connection.first::<Number>(Statement::new(sql)).expect("SQL").expect("a row").number
 }
 
+/// Retention as it runs by itself.
+fn purging(node: &Arc<Node>) -> JoinHandle<Result<PurgedPage, EngineError>> {
+    let node = Arc::clone(node);
+    let before = node.engine.now().plus_millis(-MONTH_MILLIS);
+    tokio::spawn(async move { node.engine.purge_jobs(before, 0).await })
+}
+
+/// Waits until retention is over, or waits for somebody.
+async fn met(watch: &mut Connection, purging: &JoinHandle<Result<PurgedPage, EngineError>>) {
+    let waits = "SELECT COUNT(*) AS number FROM pg_stat_activity \
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let met = async || (purging.is_finished() || number(watch, waits) > 0).then_some(());
+    eventually_async("retention to meet it", Duration::from_secs(60), met).await;
+}
+
 #[test]
 fn what_is_owed_again_meanwhile_stays_and_is_sent() {
     // Retention waits for five seconds. On a machine that stands still for so long the two do not
@@ -71,16 +89,9 @@ async fn owed_again_before_retention_gives_up() -> bool {
     let routes = deliveries::hold_lasting(&mut again, &[delivery.key]).expect("SQL");
     let now = node.engine.now().0;
     deliveries::revive(&mut again, &routes[0], manner::REDELIVERY, now).expect("SQL");
-    let purging = tokio::spawn({
-        let node = Arc::clone(&node);
-        let before = node.engine.now().plus_millis(-MONTH_MILLIS);
-        async move { node.engine.purge_jobs(before, 0).await }
-    });
+    let purging = purging(&node);
     let mut watch = database.connect();
-    let waits = "SELECT COUNT(*) AS number FROM pg_stat_activity \
-                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let met = async || (purging.is_finished() || number(&mut watch, waits) > 0).then_some(());
-    eventually_async("retention to meet it", Duration::from_secs(60), met).await;
+    met(&mut watch, &purging).await;
     again.commit().expect("it is owed again");
 
     let purged = match purging.await.expect("no panic") {
@@ -115,4 +126,42 @@ async fn what_is_gone_or_owed_is_not_owed_again(database: Database) {
     assert_eq!(node.engine.purge_jobs(before, 0).await.unwrap().purged, 1);
     deliveries::revive(&mut connection, &routes[0], manner::REPLAY, now).expect("SQL");
     assert_eq!(number(&mut connection, live), 0, "nothing could ever claim it");
+}
+
+#[test]
+fn a_job_that_just_comes_to_the_trash_leaves_nothing_behind() {
+    assert!((0..10).any(|_| block_on(trashed_before_retention_gives_up())));
+}
+
+/// Whether retention waited until the job was in the trash.
+async fn trashed_before_retention_gives_up() -> bool {
+    let database = Database::fresh(Backend::Postgres);
+    let Old { node, receiver: _receiver, caller, job, .. } = old(&database).await;
+    let key = node.job(&caller, job.id).await.key;
+    let mut trashing = database.connect();
+    trashing.begin().expect("a transaction");
+    let row = jobs::load_final(&mut trashing, &[key]).expect("SQL").remove(0);
+    let trashed = NewEvent {
+        subject_id: row.id,
+        sequence: row.last_sequence + 1,
+        public_id: Uuid::now_v7(),
+        subject_kind: "job",
+        application_id: row.application_id,
+        event_type: "job.trashed",
+        at: node.engine.now().0,
+        data: "{}".to_owned(),
+    };
+    events::append(&mut trashing, &[trashed]).expect("SQL");
+    let purging = purging(&node);
+    let mut watch = database.connect();
+    met(&mut watch, &purging).await;
+    trashing.commit().expect("it is in the trash");
+
+    let purged = match purging.await.expect("no panic") {
+        Err(error) if error.is_passing() => return false,
+        purged => purged.expect("it works").purged,
+    };
+    assert_eq!(purged, 1);
+    assert_eq!(number(&mut watch, "SELECT COUNT(*) AS number FROM events"), 0);
+    true
 }

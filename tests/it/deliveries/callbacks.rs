@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback::engine::{Caller, EngineError};
+use ringback::engine::{Caller, EngineError, NewCallback};
 use ringback::ids::Timestamp;
 use ringback::store::deliveries::{self, manner};
 use ringback::store::retention;
@@ -118,6 +118,31 @@ async fn a_delivery_that_has_lost_its_receiver_ends_and_holds_up_nobody(database
     assert_eq!(number(&database, ended), 1);
     assert_eq!(world.receiver.count(), 1);
     assert_eq!(world.delivery_of(jobs[2].id).await.status, "delivered");
+}
+
+on_both!(async what_a_callback_was_told_is_shown_for_as_long_as_its_job);
+async fn what_a_callback_was_told_is_shown_for_as_long_as_its_job(database: Database) {
+    let world = World::start(&database).await;
+    let mut job = scripted_job();
+    job.callback = Some(NewCallback {
+        events: Some(vec!["job.created".to_owned()]),
+        ..callback(&world.receiver.url("/hook"))
+    });
+    job.run_at = Some(world.node.engine.now().plus_millis(1_000 * HOUR_MILLIS));
+    let job = world.node.submit(&world.caller, job).await;
+    world.node.send().await;
+    world.node.clock.shift_millis(1_000 * HOUR_MILLIS);
+    world.node.beat().await;
+    world.node.work().await;
+    // Its last delivery was a thousand hours ago, its end was not.
+    let before = later(&world.node).plus_millis(-100 * HOUR_MILLIS);
+    world.node.engine.purge_leftovers(before).await.unwrap();
+    assert_eq!(world.delivery_of(job.id).await.status, "delivered");
+    world.node.clock.shift_millis(100 * HOUR_MILLIS);
+    world.node.beat().await;
+    world.node.engine.purge_jobs(later(&world.node), 0).await.unwrap();
+    world.node.engine.purge_leftovers(later(&world.node)).await.unwrap();
+    assert_eq!(callbacks(&database), 0, "now it may go");
 }
 
 on_both!(async a_job_that_waits_for_long_keeps_its_callback);

@@ -48,3 +48,24 @@ async fn what_was_asked_for_is_discarded_with_the_backlog(database: Database) {
     assert_eq!(world.whole(past[0].id).await.status, "delivered");
     assert_eq!(world.came("/hook"), 3);
 }
+
+on_both!(async a_slow_clock_asks_for_nothing_before_a_discard);
+async fn a_slow_clock_asks_for_nothing_before_a_discard(database: Database) {
+    let world = World::start(&database).await;
+    let created = events(&["job.created"]);
+    let endpoint = world.endpoint_with("/hook", |settings| settings.events = created).await;
+    let engine = &world.node.engine;
+    world.event().await;
+    world.node.send().await;
+    engine.disable_endpoint(&world.caller, endpoint.id).await.unwrap();
+    world.wait(seconds(1)).await;
+    engine.enable_endpoint(&world.caller, endpoint.id, Backlog::Discard).await.unwrap();
+
+    // As if another node had done that, whose clock is ahead of this one's.
+    world.node.clock.shift_millis(-900);
+    let past = world.deliveries(&endpoint).await;
+    engine.redeliver(&world.caller, past[0].id).await.unwrap();
+    world.node.send().await;
+    assert_eq!(world.whole(past[0].id).await.status, "delivered");
+    assert_eq!(world.came("/hook"), 2);
+}
