@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::breaker::BreakerSettings;
-use super::lanes::{Bucket, LaneSettings, Lanes, Turn};
+use super::bucket::Bucket;
+use super::lanes::{LaneSettings, Lanes, Turn};
 use super::secrets::Secrets;
 use crate::egress::Client;
 use crate::engine::{ClientErrors, Engine, EngineResult, Next, OwedDelivery, RateLimit, Record};

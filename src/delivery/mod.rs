@@ -7,6 +7,7 @@
 
 mod attempt;
 mod breaker;
+mod bucket;
 mod dispatcher;
 mod health;
 mod lanes;

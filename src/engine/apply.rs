@@ -117,7 +117,7 @@ fn hold(
     let known: Vec<Key> = claimed.keys().copied().collect();
     for row in jobs::load_states(transaction, &known)? {
         if let Some(claimed) = claimed.get(&row.id) {
-            held.insert(row.id, claimed.at(row));
+            held.insert(row.id, StoredJob::clone(claimed).at(row));
         }
     }
     let unknown: Vec<Key> = applies
@@ -126,12 +126,12 @@ fn hold(
         .filter(|key| !claimed.contains_key(key))
         .collect();
     for row in jobs::load_live(transaction, &unknown)? {
-        held.insert(row.id, StoredJob::read(row)?);
+        held.insert(row.state.id, StoredJob::read(row)?);
     }
     let all = applies.iter().map(|(_, apply)| apply.job);
     let rest: Vec<Key> = all.filter(|key| !held.contains_key(key)).collect();
     for row in jobs::load_final(transaction, &rest)? {
-        held.insert(row.id, StoredJob::read(row)?);
+        held.insert(row.state.id, StoredJob::read(row)?);
     }
     Ok(held)
 }

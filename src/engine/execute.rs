@@ -3,11 +3,12 @@
 
 use super::apply::apply;
 use super::claim::claim;
+use super::claim_deliveries::claim_deliveries;
 use super::core::Core;
 use super::error::EngineError;
 use super::ledger::Ledger;
 use super::operation::{Operation, Outcome};
-use super::record::{claim_deliveries, record};
+use super::record::record;
 use super::submit::submit;
 use crate::store::{Run, StoreError, StoreResult, Transaction};
 

@@ -105,9 +105,10 @@ impl Engine {
                 })
                 .await?;
             let Some(last) = page.last() else { break };
-            after = (last.created_at, last.id);
-            let live = page.iter().filter(|job| !Status::from_number(job.status).is_final());
-            let stops = live.map(|job| self.apply_of(caller.application, job.id, Command::Stop));
+            after = (last.created_at, last.state.id);
+            let live = page.iter().filter(|job| !Status::from_number(job.state.status).is_final());
+            let stops =
+                live.map(|job| self.apply_of(caller.application, job.state.id, Command::Stop));
             // All of a page at once, so that they share commits.
             for result in futures_util::future::join_all(stops).await {
                 match result {

@@ -9,6 +9,7 @@ mod apply;
 mod bells;
 mod catalog;
 mod claim;
+mod claim_deliveries;
 mod core;
 mod deliveries;
 mod endpoints;

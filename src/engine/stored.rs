@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::ids::{Key, Timestamp};
-use crate::lifecycle::{Failure, JobResult, JobState, Status, Submission};
+use crate::lifecycle::{Failure, JobResult, JobState, Status, Submission, born};
 use crate::store::jobs::{FinalJob, JobRow, LiveChange, LiveJob, StateRow, phase};
 use crate::store::{StoreError, StoreResult};
 
@@ -45,47 +45,32 @@ impl StoredJob {
     /// From its row.
     pub fn read(row: JobRow) -> StoreResult<StoredJob> {
         let submission: Submission = read_json("a submission", &row.submission)?;
+        let created_at = Timestamp(row.created_at);
         let result = match &row.result {
             Some(text) => Some(read_json::<JobResult>("a result", text)?),
             None => None,
         };
-        let failure = row
-            .failure_code
-            .as_deref()
-            .map(|code| Failure::new(code, row.failure_detail.clone().unwrap_or_default()));
         let state = JobState {
-            status: Status::from_number(row.status),
-            attempt: row.attempt,
-            max_attempts: submission.max_attempts,
-            lost_nodes: row.lost_nodes,
-            token: row.token,
-            sequence: row.last_sequence,
-            progress: row.progress,
-            announced_progress: row.announced_progress,
-            announced_at: Timestamp(row.announced_at),
-            run_at: Timestamp(row.run_at),
-            expires_at: submission.expires_at,
-            started_at: row.started_at.map(Timestamp),
             completed_at: row.completed_at.map(Timestamp),
-            updated_at: Timestamp(row.updated_at),
             result,
-            failure,
             deleted_at: row.deleted_at.map(Timestamp),
+            ..born(&submission, created_at)
         };
-        Ok(StoredJob {
-            key: row.id,
+        let job = StoredJob {
+            key: row.state.id,
             id: read_id(&row.public_id)?,
             application: row.application_id,
-            group: row.group_id,
+            group: row.state.group_id,
             receiver: row.receiver_id,
-            created_at: Timestamp(row.created_at),
+            created_at,
             submission: Arc::new(submission),
             state,
-        })
+        };
+        Ok(job.at(row.state))
     }
 
-    /// A job that is known from its claim as it stands now.
-    pub fn at(&self, row: StateRow) -> StoredJob {
+    /// The same job as it stands now.
+    pub fn at(self, row: StateRow) -> StoredJob {
         let failure = row
             .failure_code
             .map(|code| Failure { code, detail: row.failure_detail.unwrap_or_default() });
@@ -102,9 +87,9 @@ impl StoredJob {
             started_at: row.started_at.map(Timestamp),
             updated_at: Timestamp(row.updated_at),
             failure,
-            ..self.state.clone()
+            ..self.state
         };
-        StoredJob { group: row.group_id, state, ..self.clone() }
+        StoredJob { group: row.group_id, state, ..self }
     }
 
     /// The live row of a job just born.

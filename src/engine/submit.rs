@@ -237,7 +237,7 @@ fn join(transaction: &mut Transaction<'_>, submit: &Submit, id: Uuid) -> EngineR
                 return Err(EngineError::not_found("group", id));
             }
             new.total = 1;
-            match Status::from_number(lone.status) {
+            match Status::from_number(lone.state.status) {
                 Status::Success => new.success = 1,
                 Status::Error => new.error = 1,
                 Status::Stopped => new.stopped = 1,
@@ -247,7 +247,7 @@ fn join(transaction: &mut Transaction<'_>, submit: &Submit, id: Uuid) -> EngineR
         groups::insert(transaction, std::slice::from_ref(&new))?;
         row = groups::hold(transaction, id)?;
         if let (Some(lone), Some(row)) = (lone, &row) {
-            jobs::join_group(transaction, lone.id, row.id)?;
+            jobs::join_group(transaction, lone.state.id, row.id)?;
         }
     }
     let row = row.ok_or_else(|| StoreError::Corrupt(format!("group {id} vanished")))?;

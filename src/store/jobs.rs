@@ -30,18 +30,12 @@ pub mod phase {
 /// A job with its live part, if it has one, and its submission.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct JobRow {
-    /// Key.
-    #[diesel(sql_type = BigInt)]
-    pub id: i64,
     /// Id outside.
     #[diesel(sql_type = Binary)]
     pub public_id: Vec<u8>,
     /// Owner.
     #[diesel(sql_type = BigInt)]
     pub application_id: i64,
-    /// Explicit group.
-    #[diesel(sql_type = Nullable<BigInt>)]
-    pub group_id: Option<i64>,
     /// Callback.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub receiver_id: Option<i64>,
@@ -51,6 +45,32 @@ pub struct JobRow {
     /// Whether a live row exists.
     #[diesel(sql_type = BigInt)]
     pub live: i64,
+    /// How it stands.
+    #[diesel(embed)]
+    pub state: StateRow,
+    /// When final.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub completed_at: Option<i64>,
+    /// JSON of the result.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub result: Option<String>,
+    /// In the trash since.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub deleted_at: Option<i64>,
+    /// JSON of event 1.
+    #[diesel(sql_type = Text)]
+    pub submission: String,
+}
+
+/// What changes of a job while it is live, and which group it has come to.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct StateRow {
+    /// Key.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Explicit group.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub group_id: Option<i64>,
     /// Number of the status.
     #[diesel(sql_type = BigInt)]
     pub status: i64,
@@ -81,12 +101,6 @@ pub struct JobRow {
     /// Start of the current or last try.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub started_at: Option<i64>,
-    /// When final.
-    #[diesel(sql_type = Nullable<BigInt>)]
-    pub completed_at: Option<i64>,
-    /// JSON of the result.
-    #[diesel(sql_type = Nullable<Text>)]
-    pub result: Option<String>,
     /// Stable code.
     #[diesel(sql_type = Nullable<Text>)]
     pub failure_code: Option<String>,
@@ -96,12 +110,6 @@ pub struct JobRow {
     /// Not before.
     #[diesel(sql_type = BigInt)]
     pub run_at: i64,
-    /// In the trash since.
-    #[diesel(sql_type = Nullable<BigInt>)]
-    pub deleted_at: Option<i64>,
-    /// JSON of event 1.
-    #[diesel(sql_type = Text)]
-    pub submission: String,
 }
 
 /// Columns of a job that is live.
@@ -168,56 +176,6 @@ pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<J
         "ORDER BY l.id FOR UPDATE OF l",
         keys.iter().map(|key| Cell::from(*key)).collect(),
     )
-}
-
-/// What changes of a live job, and which group it has come to.
-#[derive(Debug, Clone, QueryableByName)]
-pub struct StateRow {
-    /// Key.
-    #[diesel(sql_type = BigInt)]
-    pub id: i64,
-    /// Explicit group.
-    #[diesel(sql_type = Nullable<BigInt>)]
-    pub group_id: Option<i64>,
-    /// Number of the status.
-    #[diesel(sql_type = BigInt)]
-    pub status: i64,
-    /// Last change of status.
-    #[diesel(sql_type = BigInt)]
-    pub updated_at: i64,
-    /// Tries that count.
-    #[diesel(sql_type = BigInt)]
-    pub attempt: i64,
-    /// Nodes that died with it.
-    #[diesel(sql_type = BigInt)]
-    pub lost_nodes: i64,
-    /// Lease.
-    #[diesel(sql_type = BigInt)]
-    pub token: i64,
-    /// Number of the last event.
-    #[diesel(sql_type = BigInt)]
-    pub last_sequence: i64,
-    /// 0..1.
-    #[diesel(sql_type = Double)]
-    pub progress: f64,
-    /// As of the last announcement.
-    #[diesel(sql_type = Double)]
-    pub announced_progress: f64,
-    /// When that was.
-    #[diesel(sql_type = BigInt)]
-    pub announced_at: i64,
-    /// Start of the current or last try.
-    #[diesel(sql_type = Nullable<BigInt>)]
-    pub started_at: Option<i64>,
-    /// Stable code.
-    #[diesel(sql_type = Nullable<Text>)]
-    pub failure_code: Option<String>,
-    /// For people.
-    #[diesel(sql_type = Nullable<Text>)]
-    pub failure_detail: Option<String>,
-    /// Not before.
-    #[diesel(sql_type = BigInt)]
-    pub run_at: i64,
 }
 
 /// How live jobs stand, by key, held for this transaction; for those who know the rest.

@@ -108,7 +108,7 @@ pub fn jobs(connection: &mut Connection, query: &JobQuery) -> StoreResult<Page> 
         )?;
         let place: std::collections::HashMap<Key, usize> =
             candidates.iter().enumerate().map(|(place, row)| (row.id, place)).collect();
-        jobs.sort_by_key(|job| place.get(&job.id).copied());
+        jobs.sort_by_key(|job| place.get(&job.state.id).copied());
         Ok(Page { jobs, next })
     })
 }

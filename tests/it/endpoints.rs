@@ -34,7 +34,6 @@ use ringback::engine::{
     EndpointView, NewEndpoint, NewSecret, StoredJob,
 };
 use ringback::formats::Formats;
-use ringback::store::Statement;
 use uuid::Uuid;
 
 use crate::deliveries::dispatcher;
@@ -233,16 +232,4 @@ fn seconds(count: u64) -> Duration {
 fn outcomes(delivery: &DeliveryView) -> Vec<(&str, Option<i64>)> {
     let log = delivery.attempt_log.as_ref().expect("the detail has attempts");
     log.iter().map(|attempt| (attempt.outcome.as_str(), attempt.response_status)).collect()
-}
-
-#[derive(diesel::QueryableByName)]
-struct Number {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    number: i64,
-}
-
-/// What a query behind the product's back finds as `number`.
-pub fn number(database: &Database, sql: &str) -> i64 {
-    let found = database.connect().first::<Number>(Statement::new(sql.to_owned()));
-    found.expect("SQL of ours").expect("one row").number
 }

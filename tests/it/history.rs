@@ -9,21 +9,9 @@ use ringback::engine::{Caller, DeliveryFilter, FeedFilter};
 use ringback::store::history::{self, Lot};
 use ringback::store::{Connection, Statement};
 
-use crate::support::database::{Backend, Database, block_on, on_both};
+use crate::support::database::{Backend, Database, block_on, number_on, on_both, plan};
 use crate::support::node::{Node, callback, scripted_job};
 use crate::support::receiver::Receiver;
-
-#[derive(diesel::QueryableByName)]
-struct Number {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    number: i64,
-}
-
-#[derive(diesel::QueryableByName)]
-struct Plan {
-    #[diesel(sql_type = diesel::sql_types::Text)]
-    detail: String,
-}
 
 /// Index entries and rows that Postgres has read in the tables of this database so far.
 fn rows_read(connection: &mut Connection) -> i64 {
@@ -31,7 +19,7 @@ fn rows_read(connection: &mut Connection) -> i64 {
     connection.batch("SELECT pg_stat_force_next_flush()").unwrap();
     let sql = "SELECT CAST(COALESCE((SELECT SUM(seq_tup_read) FROM pg_stat_user_tables), 0) \
                + COALESCE((SELECT SUM(idx_tup_read) FROM pg_stat_user_indexes), 0) AS BIGINT) AS number";
-    connection.first::<Number>(Statement::new(sql)).unwrap().unwrap().number
+    number_on(connection, sql)
 }
 
 /// Jobs from their submission to their webhook, and their events into the feed.
@@ -62,7 +50,7 @@ where
     let told = || {
         let sql = "SELECT COUNT(*) AS number FROM pg_stat_activity \
                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        let others = connection.first::<Number>(Statement::new(sql)).unwrap().unwrap().number;
+        let others = number_on(&mut connection, sql);
         (others == 0).then(|| rows_read(&mut connection) - before)
     };
     crate::support::wait::eventually(
@@ -211,9 +199,8 @@ fn what_sqlite_asks_in_a_loop_steps_through_indexes() {
             "live_deliveries_ordered",
         ),
     ] {
-        let plan: Vec<Plan> =
-            connection.load(Statement::new(format!("EXPLAIN QUERY PLAN {sql}"))).unwrap();
-        let told: String = plan.iter().map(|line| line.detail.clone() + "; ").collect();
+        let asked = Statement::new(format!("EXPLAIN QUERY PLAN {sql}"));
+        let told = plan(&mut connection, asked).join("; ");
         assert!(told.contains(index), "{sql}: {told}");
         assert!(!told.contains("TEMP B-TREE"), "{sql} sorts: {told}");
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use ringback::engine::{Caller, DeliveryView, EngineError, PurgedPage, StoredJob};
 use ringback::store::deliveries::{self, manner};
 use ringback::store::events::{self, NewEvent};
-use ringback::store::{Connection, Statement, jobs};
+use ringback::store::{Connection, jobs};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::support::database::{Backend, Database, block_on, on_both};
+use crate::support::database::{Backend, Database, block_on, number_on, on_both};
 use crate::support::node::{Node, callback, of_job, scripted_job};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::wait::eventually_async;
@@ -47,16 +47,6 @@ async fn old(database: &Database) -> Old {
     Old { node, receiver, caller, job, delivery }
 }
 
-#[derive(diesel::QueryableByName)]
-struct Number {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    number: i64,
-}
-
-fn number(connection: &mut Connection, sql: &'static str) -> i64 {
-    connection.first::<Number>(Statement::new(sql)).expect("SQL").expect("a row").number
-}
-
 /// Retention as it runs by itself.
 fn purging(node: &Arc<Node>) -> JoinHandle<Result<PurgedPage, EngineError>> {
     let node = Arc::clone(node);
@@ -68,7 +58,7 @@ fn purging(node: &Arc<Node>) -> JoinHandle<Result<PurgedPage, EngineError>> {
 async fn met(watch: &mut Connection, purging: &JoinHandle<Result<PurgedPage, EngineError>>) {
     let waits = "SELECT COUNT(*) AS number FROM pg_stat_activity \
                  WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let met = async || (purging.is_finished() || number(watch, waits) > 0).then_some(());
+    let met = async || (purging.is_finished() || number_on(watch, waits) > 0).then_some(());
     eventually_async("retention to meet it", Duration::from_secs(60), met).await;
 }
 
@@ -102,7 +92,7 @@ async fn owed_again_before_retention_gives_up() -> bool {
     node.job(&caller, job.id).await;
     node.send().await;
     assert_eq!(receiver.log_of("/hook").len(), 2);
-    assert_eq!(number(&mut watch, "SELECT COUNT(*) AS number FROM live_deliveries"), 0);
+    assert_eq!(number_on(&mut watch, "SELECT COUNT(*) AS number FROM live_deliveries"), 0);
     let before = node.engine.now().plus_millis(-MONTH_MILLIS);
     assert_eq!(node.engine.purge_jobs(before, 0).await.unwrap().purged, 1, "now it may go");
     true
@@ -118,14 +108,14 @@ async fn what_is_gone_or_owed_is_not_owed_again(database: Database) {
     let routes = deliveries::hold_lasting(&mut connection, &[delivery.key]).expect("SQL");
     for _ in 0..2 {
         deliveries::revive(&mut connection, &routes[0], manner::REPLAY, now).expect("SQL");
-        assert_eq!(number(&mut connection, live), 1);
+        assert_eq!(number_on(&mut connection, live), 1);
     }
     node.send().await;
-    assert_eq!(number(&mut connection, live), 0);
+    assert_eq!(number_on(&mut connection, live), 0);
     let before = node.engine.now().plus_millis(-MONTH_MILLIS);
     assert_eq!(node.engine.purge_jobs(before, 0).await.unwrap().purged, 1);
     deliveries::revive(&mut connection, &routes[0], manner::REPLAY, now).expect("SQL");
-    assert_eq!(number(&mut connection, live), 0, "nothing could ever claim it");
+    assert_eq!(number_on(&mut connection, live), 0, "nothing could ever claim it");
 }
 
 #[test]
@@ -142,8 +132,8 @@ async fn trashed_before_retention_gives_up() -> bool {
     trashing.begin().expect("a transaction");
     let row = jobs::load_final(&mut trashing, &[key]).expect("SQL").remove(0);
     let trashed = NewEvent {
-        subject_id: row.id,
-        sequence: row.last_sequence + 1,
+        subject_id: row.state.id,
+        sequence: row.state.last_sequence + 1,
         public_id: Uuid::now_v7(),
         subject_kind: "job",
         application_id: row.application_id,
@@ -162,6 +152,6 @@ async fn trashed_before_retention_gives_up() -> bool {
         purged => purged.expect("it works").purged,
     };
     assert_eq!(purged, 1);
-    assert_eq!(number(&mut watch, "SELECT COUNT(*) AS number FROM events"), 0);
+    assert_eq!(number_on(&mut watch, "SELECT COUNT(*) AS number FROM events"), 0);
     true
 }

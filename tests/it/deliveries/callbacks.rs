@@ -11,8 +11,7 @@ use ringback::store::retention;
 use uuid::Uuid;
 
 use super::World;
-use crate::endpoints::number;
-use crate::support::database::{Backend, Database, block_on, on_both};
+use crate::support::database::{Backend, Database, block_on, number, on_both};
 use crate::support::node::{Node, callback, scripted_job};
 use crate::support::receiver::Reply;
 use crate::support::wait::eventually_async;

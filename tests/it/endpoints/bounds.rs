@@ -7,8 +7,8 @@ use ringback::engine::{
     EndpointSettings, EngineError, Idempotency, MOST_ENDPOINTS, NewEndpoint, NewJob,
 };
 
-use super::{World, address, number};
-use crate::support::database::{Backend, Database, on_both};
+use super::{World, address};
+use crate::support::database::{Backend, Database, number, on_both};
 use crate::support::node::scripted_job;
 
 /// Puts copies of the only endpoint beside it.

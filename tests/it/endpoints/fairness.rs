@@ -8,8 +8,8 @@ use ringback::delivery::Settings;
 use ringback::engine::{Caller, EndpointSettings};
 use tokio::sync::watch;
 
-use super::{Endpoint, PATIENCE, World, address, events, number, register};
-use crate::support::database::{Backend, Database, on_both};
+use super::{Endpoint, PATIENCE, World, address, events, register};
+use crate::support::database::{Backend, Database, number, on_both};
 use crate::support::node::{bounded, scripted_job};
 use crate::support::receiver::Reply;
 use crate::support::rude;

@@ -7,8 +7,8 @@ use ringback::ids::new_id;
 use ringback::lifecycle::Command;
 use serde_json::json;
 
-use super::{Endpoint, World, address, events, number, register};
-use crate::support::database::{Database, on_both};
+use super::{Endpoint, World, address, events, register};
+use crate::support::database::{Database, number, on_both};
 use crate::support::node::{callback, scripted_job};
 
 /// Types of the events that an endpoint is or was owed, in the order of their names.

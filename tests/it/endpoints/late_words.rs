@@ -3,8 +3,8 @@
 
 use ringback::engine::{ClosedAttempt, LaneChange, LaneTrouble, Next, OwedDelivery, Record};
 
-use super::{Endpoint, World, number, seconds};
-use crate::support::database::{Database, on_both};
+use super::{Endpoint, World, seconds};
+use crate::support::database::{Database, number, on_both};
 use crate::support::node::wish;
 
 /// A received delivery that says something of its lane.

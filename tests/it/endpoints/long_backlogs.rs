@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ringback::engine::{Backlog, EndpointPatch};
 
-use super::{World, number, seconds};
-use crate::support::database::{Database, on_both};
+use super::{World, seconds};
+use crate::support::database::{Database, number, on_both};
 use crate::support::node::scripted_job;
 
 /// More than whoever changes an endpoint waits for.

@@ -3,8 +3,8 @@
 
 use ringback::engine::Backlog;
 
-use super::{World, number, seconds};
-use crate::support::database::{Database, on_both};
+use super::{World, seconds};
+use crate::support::database::{Database, number, on_both};
 use crate::support::receiver::Reply;
 
 /// Puts an endpoint's backlog back to how it was before anybody had settled it, as it is when the

@@ -4,8 +4,8 @@
 use ringback::engine::{EndpointPatch, EndpointSettings, NewEndpoint};
 use ringback::formats::Signature;
 
-use super::{World, address, events, number};
-use crate::support::database::{Database, block_on};
+use super::{World, address, events};
+use crate::support::database::{Database, block_on, number};
 use crate::support::forgetful::Forgetful;
 use crate::support::receiver::Reply;
 

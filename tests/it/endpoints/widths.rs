@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use tokio::sync::Barrier;
 
 use super::bounds::multiply;
-use super::{World, events, number};
-use crate::support::database::{Database, on_both};
+use super::{World, events};
+use crate::support::database::{Database, number, on_both};
 use crate::support::node::scripted_job;
 
 /// As many endpoints as there can be that want one event, and jobs that are ready.

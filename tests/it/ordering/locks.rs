@@ -8,8 +8,7 @@ use ringback::engine::{Health, LaneChange, LaneTrouble, Next, Ordering};
 use ringback::store::Connection;
 
 use super::{claim, record_of, refuse, tried_once};
-use crate::endpoints::number;
-use crate::support::database::{Backend, Database, block_on};
+use crate::support::database::{Backend, Database, block_on, number};
 use crate::support::shop::{Shop, ordered};
 use crate::support::wait::eventually_async;
 

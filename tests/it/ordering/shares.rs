@@ -5,8 +5,7 @@ use ringback::delivery::Step;
 use ringback::engine::{EndpointSettings, Next, Ordering};
 
 use super::{claim, record};
-use crate::endpoints::number;
-use crate::support::database::{Database, on_both};
+use crate::support::database::{Database, number, on_both};
 use crate::support::node::scripted_job;
 use crate::support::shop::{Shop, ordered};
 

@@ -12,8 +12,7 @@ use ringback::store::{Statement, events};
 use uuid::Uuid;
 
 use super::{PATIENCE, between, submit};
-use crate::endpoints::number;
-use crate::support::database::{Backend, Database, block_on, on_both};
+use crate::support::database::{Backend, Database, block_on, number, on_both};
 use crate::support::shop::{Shop, ordered};
 use crate::support::wait::eventually_async;
 

@@ -2,20 +2,8 @@
 
 use ringback::store::{Connection, Statement, deliveries};
 
-use crate::support::database::{Backend, Database, block_on};
+use crate::support::database::{Backend, Database, block_on, number_on, plan};
 use crate::support::node::Node;
-
-#[derive(diesel::QueryableByName)]
-struct Number {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    number: i64,
-}
-
-#[derive(diesel::QueryableByName)]
-struct Plan {
-    #[diesel(sql_type = diesel::sql_types::Text)]
-    detail: String,
-}
 
 const TRIED: i64 = 5_000;
 
@@ -43,7 +31,7 @@ fn postgres_reads_what_nobody_has_tried() {
         connection.batch("SELECT pg_stat_force_next_flush()").expect("SQL");
         let sql = "SELECT CAST(SUM(idx_tup_read) AS BIGINT) AS number FROM pg_stat_user_indexes \
                    WHERE relname = 'live_deliveries'";
-        let before = connection.first::<Number>(Statement::new(sql)).expect("SQL").unwrap().number;
+        let before = number_on(&mut connection, sql);
         (before, deliveries::replayed(&mut connection, 7, 200).expect("SQL"))
     };
     let (before, first) = read();
@@ -58,10 +46,9 @@ fn sqlite_steps_through_what_nobody_has_tried() {
     assert_eq!(deliveries::replayed(&mut connection, 7, 200).expect("SQL"), 3);
     let sql = "EXPLAIN QUERY PLAN SELECT 1 AS one FROM live_deliveries \
                WHERE manner = 2 AND receiver_id = ? AND tries = 0 LIMIT ?";
-    let plan: Vec<Plan> =
-        connection.load(Statement::new(sql).bind(7i64).bind(200i64)).expect("SQL");
-    assert!(plan.iter().any(|line| line.detail.contains("live_deliveries_replayed")));
+    let plan = plan(&mut connection, Statement::new(sql).bind(7i64).bind(200i64));
+    assert!(plan.iter().any(|step| step.contains("live_deliveries_replayed")), "{plan:?}");
     let sql = "SELECT COUNT(*) AS number FROM sqlite_master \
                WHERE name = 'live_deliveries_replayed' AND sql LIKE '%tries = 0%'";
-    assert_eq!(connection.first::<Number>(Statement::new(sql)).expect("SQL").unwrap().number, 1);
+    assert_eq!(number_on(&mut connection, sql), 1);
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use ringback::store::Backend;
-use ringback::store::{Connection, Location};
+use ringback::store::{Connection, Location, Statement};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -197,3 +197,32 @@ macro_rules! on_both {
     };
 }
 pub(crate) use on_both;
+
+#[derive(diesel::QueryableByName)]
+struct Number {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    number: i64,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Plan {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    detail: String,
+}
+
+/// What a query behind the product's back finds as `number`.
+pub fn number(database: &Database, sql: &str) -> i64 {
+    number_on(&mut database.connect(), sql)
+}
+
+/// The same on a connection that is there.
+pub fn number_on(connection: &mut Connection, sql: &str) -> i64 {
+    let found = connection.first::<Number>(Statement::new(sql.to_owned()));
+    found.expect("SQL of ours").expect("one row").number
+}
+
+/// The steps of a statement's plan, asked with `EXPLAIN QUERY PLAN`.
+pub fn plan(connection: &mut Connection, statement: Statement) -> Vec<String> {
+    let steps: Vec<Plan> = connection.load(statement).expect("SQL of ours");
+    steps.into_iter().map(|step| step.detail).collect()
+}
