@@ -18,3 +18,8 @@ CREATE INDEX live_deliveries_replayed ON live_deliveries (receiver_id) WHERE man
 
 -- When somebody asked for an ended delivery again: it was owed anew then.
 ALTER TABLE deliveries ADD COLUMN asked_at BIGINT;
+
+-- Of indexes that look alike on a table that was empty when it was analysed Postgres takes the newest.
+-- Most statements look for keys, and the others end with the key as well.
+ALTER TABLE live_jobs DROP CONSTRAINT live_jobs_pkey, ADD PRIMARY KEY (id);
+ALTER TABLE live_deliveries DROP CONSTRAINT live_deliveries_pkey, ADD PRIMARY KEY (id);
