@@ -96,6 +96,21 @@ async fn connections_are_reused_and_close_after_their_idle_life() {
 }
 
 #[tokio::test]
+async fn a_connection_that_its_server_may_just_be_closing_is_not_used() {
+    let receiver = Receiver::start(|_| ok()).await;
+    let client = local_client();
+    let target = client.check_url(&receiver.url("/")).expect("a target");
+    let begun = Instant::now();
+    client.send(post(receiver.url("/"))).await.result.expect("an answer");
+    let idle = client.pool().take(&target, &[receiver.address], begun).expect("it was kept");
+    // Node and Apache end a connection that has been idle for 5 s.
+    client.pool().put(idle, Instant::now() - Duration::from_secs(5));
+    let Sent { result, trace, .. } = client.send(post(receiver.url("/"))).await;
+    result.expect("an answer");
+    assert_eq!((trace.reused, receiver.connections()), (false, 2));
+}
+
+#[tokio::test]
 async fn requests_at_the_same_time_have_connections_of_their_own() {
     let receiver = Receiver::start(|_| ok()).await;
     let client = local_client();
