@@ -10,7 +10,6 @@ use ringback::engine::{
 };
 use ringback::formats::Formats;
 use ringback::lifecycle::Status;
-use ringback::store::Connection;
 use uuid::Uuid;
 
 use super::resume::late_comer;
@@ -20,7 +19,7 @@ use crate::support::loops::Loops;
 use crate::support::node::{Node, scripted_job};
 use crate::support::receiver::Receiver;
 use crate::support::shop::{ordered, register};
-use crate::support::wait::{eventually, eventually_async};
+use crate::support::wait::eventually_async;
 
 const JOBS: usize = 100;
 
@@ -127,15 +126,6 @@ fn replays_and_redeliveries_of_one_past_go_on_beside_each_other() {
     });
 }
 
-/// A transaction that holds something and does not end by itself.
-fn holding(database: &Database, sql: &str) -> Connection {
-    let mut connection = database.connect();
-    connection.batch("SET idle_in_transaction_session_timeout = 0").expect("SQL");
-    connection.begin().expect("a transaction");
-    connection.batch(sql).expect("SQL");
-    connection
-}
-
 #[test]
 fn a_replay_waits_for_nobody_who_holds_its_subjects() {
     block_on(async {
@@ -145,8 +135,7 @@ fn a_replay_waits_for_nobody_who_holds_its_subjects() {
         let job = submit(&shop, &order).await;
         let engine = &shop.node.engine;
         let claimed = engine.claim(vec![(REPLAY_QUEUE.to_owned(), 1)], 1).await.unwrap().jobs;
-        let mut held = holding(
-            &database,
+        let mut held = database.hold(
             "SELECT 1 FROM live_jobs FOR UPDATE; SELECT 1 FROM jobs FOR UPDATE; \
              SELECT 1 FROM groups FOR UPDATE",
         );
@@ -165,17 +154,10 @@ fn a_database_that_goes_away_for_a_moment_costs_no_try() {
         let database = Database::fresh(Backend::Postgres);
         let (shop, endpoint) = late_comer(&database, 5).await;
         let job = submit(&shop, &all_of(&shop, endpoint)).await;
-        let held = holding(&database, "LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE");
+        let held = database.hold("LOCK TABLE checkpoints IN ACCESS EXCLUSIVE MODE");
         shop.node.runner.look().await.unwrap();
         shop.node.runner.step().await.unwrap();
-        let mut killer = database.connect();
-        eventually("the page to be cut off", PATIENCE, || {
-            let sql = "DO $$ DECLARE waiting INT; BEGIN \
-                       SELECT pid INTO STRICT waiting FROM pg_stat_activity \
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'; \
-                       PERFORM pg_terminate_backend(waiting); END $$";
-            killer.batch(sql).ok()
-        });
+        database.cut_off_whoever_waits();
         drop(held);
         eventually_async("the replay to end", PATIENCE, async || {
             (shop.node.runner.busy() == 0).then_some(())

@@ -83,6 +83,28 @@ impl Database {
             .unwrap_or_else(|error| panic!("cannot open {}: {error}", self.url))
     }
 
+    /// A transaction of a test's own that holds what these statements take until it is dropped.
+    pub fn hold(&self, sql: &str) -> Connection {
+        let mut connection = self.connect();
+        let patient = "SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0";
+        connection.batch(patient).expect("SQL");
+        connection.begin().expect("a transaction");
+        connection.batch(sql).expect("SQL");
+        connection
+    }
+
+    /// Waits for a session of Postgres that waits for what somebody holds, and ends it.
+    pub fn cut_off_whoever_waits(&self) {
+        let mut killer = self.connect();
+        wait::eventually("somebody waits and is cut off", PATIENCE, || {
+            let sql = "DO $$ DECLARE waiting INT; BEGIN \
+                       SELECT pid INTO STRICT waiting FROM pg_stat_activity \
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'; \
+                       PERFORM pg_terminate_backend(waiting); END $$";
+            killer.batch(sql).ok()
+        });
+    }
+
     /// Whatever a test is about: the log of every job it made must tell its row.
     ///
     /// # Panics
@@ -153,6 +175,12 @@ pub fn each_backend(check: impl Fn(Database)) {
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(2).enable_all().build().expect("a runtime").block_on(work)
+}
+
+/// Runs async code on this thread alone: what it spawns begins when it waits for something.
+pub fn block_on_one_thread<T>(work: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().expect("a runtime").block_on(work)
 }
 
 /// Makes two tests, `NAME::sqlite` and `NAME::postgres`, of the function that follows:

@@ -13,6 +13,7 @@ pub mod database;
 pub mod endpoints;
 pub mod forgetful;
 pub mod http;
+pub mod log;
 pub mod loops;
 pub mod machine;
 pub mod node;
@@ -23,6 +24,7 @@ pub mod rust_text;
 pub mod schemathesis;
 pub mod sdk;
 pub mod shop;
+pub mod stall;
 pub mod wait;
 
 mod self_test;

@@ -176,6 +176,11 @@ impl Receiver {
         self.shared.lock().connections
     }
 
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        self.shared.lock().open.len()
+    }
+
     /// Waits until at least `count` requests have come, and gives all there are.
     #[track_caller]
     pub fn wait_for(&self, count: usize, timeout: Duration) -> Vec<Arc<Received>> {
