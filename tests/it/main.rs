@@ -29,6 +29,7 @@ mod readme;
 mod receiving;
 mod replay;
 mod retention;
+mod runner;
 mod sdk;
 mod secrets;
 mod statements;
