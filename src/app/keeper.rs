@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::web;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, Timeout};
 
 use crate::delivery::Dispatcher;
 use crate::engine::{Engine, EngineResult, FeedPasses, LOOK_PERIOD, NODE_LIFE, Sight, Standing};
@@ -45,11 +45,27 @@ fn fencing_time() -> Duration {
     NODE_LIFE.mul_f64(0.8)
 }
 
-/// How long the database may take before this node has to fence itself; a node that has done that
-/// is in no hurry.
-fn patience(heard: Instant) -> Duration {
-    let left = fencing_time().saturating_sub(heard.elapsed());
-    if left.is_zero() { fencing_time() } else { left }
+/// Until when the database may take before a node that was `heard` last at that time has to fence
+/// itself; one that has done that is in no hurry.
+fn patience_ends(heard: Instant, now: Instant) -> Instant {
+    let fenced = heard + fencing_time();
+    if now < fenced { fenced } else { now + fencing_time() }
+}
+
+/// What the database answers, as long as this node can wait for it.
+fn in_time<F: Future>(heard: Instant, answer: F) -> Timeout<F> {
+    tokio::time::timeout_at(patience_ends(heard, Instant::now()), answer)
+}
+
+/// How long to wait before the next look; `alone` when nobody else is there to be looked at.
+fn pause_after(sight: Sight, alone: bool) -> Duration {
+    match sight {
+        Sight::Doubt => DOUBT_PERIOD,
+        // Whoever joins now judges this node by its guard.
+        Sight::GuardLost | Sight::Unguarded => LOOK_PERIOD,
+        Sight::Quiet | Sight::News if alone => BEAT_PERIOD,
+        Sight::Quiet | Sight::News => LOOK_PERIOD,
+    }
 }
 
 /// What the loops of a node share.
@@ -110,7 +126,7 @@ impl Keeper {
                     alone = standing.alive <= 1;
                     // A database that falls silent meanwhile must not keep this node from fencing
                     // itself; what is left undone comes with the next beat.
-                    match tokio::time::timeout(patience(heard), self.stand(standing)).await {
+                    match in_time(heard, self.stand(standing)).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => complain("dealing lanes", &error),
                         Err(_) => tracing::error!("dealing lanes took too long"),
@@ -125,15 +141,9 @@ impl Keeper {
             if ending && idle {
                 return;
             }
-            let wait = match sight {
-                Sight::Doubt => DOUBT_PERIOD,
-                // Whoever joins now judges this node by its guard.
-                Sight::GuardLost | Sight::Unguarded => LOOK_PERIOD,
-                _ if alone && !ending => BEAT_PERIOD,
-                _ => LOOK_PERIOD,
-            };
+            let pause = pause_after(sight, alone && !ending);
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = shutdown.changed(), if !ending => next_beat = Instant::now(),
             }
         }
@@ -143,7 +153,7 @@ impl Keeper {
     async fn say_alive(&self, heard: &mut Instant) -> Option<Standing> {
         let began = Instant::now();
         let beat = self.engine.beat(self.started_at);
-        let standing = match tokio::time::timeout(patience(*heard), beat).await {
+        let standing = match in_time(*heard, beat).await {
             Ok(Ok(standing)) => standing,
             Ok(Err(error)) => {
                 complain("beating", &error);
@@ -349,5 +359,35 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_database_is_given_up_before_a_lease_can_be_over() {
+        let heard = Instant::now();
+        assert!(fencing_time() < NODE_LIFE);
+        for silent in (0..20_000).step_by(100).map(Duration::from_millis) {
+            let (now, fenced) = (heard + silent, silent >= fencing_time());
+            let expected = if fenced { now } else { heard } + fencing_time();
+            assert_eq!(patience_ends(heard, now), expected, "after {silent:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_without_guard_goes_on_looking_for_one_though_nobody_is_there() {
+        for (sight, alone, among_others) in [
+            (Sight::Quiet, BEAT_PERIOD, LOOK_PERIOD),
+            (Sight::News, BEAT_PERIOD, LOOK_PERIOD),
+            (Sight::Doubt, DOUBT_PERIOD, DOUBT_PERIOD),
+            (Sight::GuardLost, LOOK_PERIOD, LOOK_PERIOD),
+            (Sight::Unguarded, LOOK_PERIOD, LOOK_PERIOD),
+        ] {
+            let pauses = (pause_after(sight, true), pause_after(sight, false));
+            assert_eq!(pauses, (alone, among_others), "{sight:?}");
+        }
     }
 }

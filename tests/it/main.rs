@@ -32,5 +32,6 @@ mod retention;
 mod runner;
 mod sdk;
 mod secrets;
+mod silence;
 mod statements;
 mod support;
