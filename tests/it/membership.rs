@@ -93,6 +93,24 @@ async fn a_node_that_loses_its_session_knows_and_is_not_taken_for_dead() {
 }
 
 #[tokio::test]
+async fn a_node_that_gets_no_guard_knows_that_it_has_none() {
+    let database = Database::fresh(Backend::Postgres);
+    let node = Node::start(&database).await;
+    assert_eq!(node.engine.look_around().await, Sight::News, "it has a guard now");
+    assert_eq!(node.engine.look_around().await, Sight::Quiet);
+    end_oldest_guard(&database);
+    // Somebody else has its lock as soon as its session is gone.
+    let lock = "SELECT pg_advisory_lock(1919512167, (id & 2147483647)::int) FROM nodes";
+    let other = database.hold(lock);
+    assert_eq!(node.engine.look_around().await, Sight::GuardLost);
+    for _ in 0..2 {
+        assert_eq!(node.engine.look_around().await, Sight::Unguarded);
+    }
+    drop(other);
+    news(&node).await;
+}
+
+#[tokio::test]
 async fn a_node_that_was_taken_for_dead_and_is_not_gets_no_lanes_that_are_others() {
     let database = Database::fresh(Backend::Postgres);
     let (first, second) = pair(&database).await;
