@@ -14,6 +14,7 @@ mod deletion;
 mod fairness;
 mod fan_out;
 mod health;
+mod late_keys;
 mod late_words;
 mod long_backlogs;
 mod outcomes;
