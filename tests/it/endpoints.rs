@@ -23,6 +23,7 @@ mod receiver_wishes;
 mod retry_after;
 mod settling;
 mod signatures;
+mod strays;
 mod unanswered;
 mod widths;
 
