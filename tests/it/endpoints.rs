@@ -17,6 +17,7 @@ mod health;
 mod late_keys;
 mod late_words;
 mod long_backlogs;
+mod numbers;
 mod outcomes;
 mod pings;
 mod receiver_wishes;

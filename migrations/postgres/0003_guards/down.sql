@@ -1,3 +1,5 @@
+DROP INDEX live_deliveries_tried;
+DROP INDEX deliveries_tried;
 ALTER TABLE attempts RESET (fillfactor);
 ALTER TABLE deliveries RESET (fillfactor);
 ALTER TABLE deliveries DROP COLUMN asked_at;

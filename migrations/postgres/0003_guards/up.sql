@@ -23,3 +23,9 @@ ALTER TABLE deliveries ADD COLUMN asked_at BIGINT;
 -- Most statements look for keys, and the others end with the key as well.
 ALTER TABLE live_jobs DROP CONSTRAINT live_jobs_pkey, ADD PRIMARY KEY (id);
 ALTER TABLE live_deliveries DROP CONSTRAINT live_deliveries_pkey, ADD PRIMARY KEY (id);
+
+-- How an endpoint does is told by what was tried last, however much waits that nobody has tried.
+CREATE INDEX deliveries_tried ON deliveries (endpoint_id, completed_at)
+    WHERE endpoint_id IS NOT NULL AND completed_at IS NOT NULL AND attempts > 0;
+CREATE INDEX live_deliveries_tried ON live_deliveries (receiver_id, id)
+    WHERE previous_failure IS NOT NULL OR (attempts > 0 AND manner IN (1, 2));

@@ -13,3 +13,9 @@ CREATE INDEX live_deliveries_replayed ON live_deliveries (receiver_id) WHERE man
 
 -- When somebody asked for an ended delivery again: it was owed anew then.
 ALTER TABLE deliveries ADD COLUMN asked_at BIGINT;
+
+-- How an endpoint does is told by what was tried last, however much waits that nobody has tried.
+CREATE INDEX deliveries_tried ON deliveries (endpoint_id, completed_at)
+    WHERE endpoint_id IS NOT NULL AND completed_at IS NOT NULL AND attempts > 0;
+CREATE INDEX live_deliveries_tried ON live_deliveries (receiver_id, id)
+    WHERE previous_failure IS NOT NULL OR (attempts > 0 AND manner IN (1, 2));

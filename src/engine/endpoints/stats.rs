@@ -11,7 +11,7 @@ use crate::ids::Timestamp;
 use crate::store::deliveries::{TriedRow, phase};
 use crate::store::{deliveries, lanes};
 
-/// Deliveries whose attempts are looked at.
+/// Attempts that are looked at.
 const LOOKED_AT: i64 = 1_000;
 /// How far back they may be.
 const WINDOW_MILLIS: i64 = 24 * 60 * 60 * 1_000;
@@ -24,7 +24,7 @@ pub struct EndpointStats {
     pub state: &'static str,
     /// Why disabled.
     pub disabled_reason: Option<String>,
-    /// The attempts since then are counted: of the last day, and of the newest 1,000 deliveries.
+    /// The attempts since then are counted: of the last day, and the newest 1,000.
     pub window_start: Timestamp,
     /// That ended.
     pub attempts: usize,
@@ -103,16 +103,17 @@ impl Engine {
         };
         let is_blocked = row.blocked_by.is_some();
         let behind = count(phase::FRESH) + count(phase::BEHIND);
-        let delivered = tried.iter().filter(|row| row.outcome == "delivered").count();
+        let attempts = &tried.attempts;
+        let delivered = attempts.iter().filter(|row| row.outcome == "delivered").count();
         let oldest = phases.iter().filter(|row| row.phase != phase::BLOCKING);
         Ok(EndpointStats {
             state: view::state(&row),
             disabled_reason: row.disabled_reason.clone(),
-            window_start: tried.iter().map(|row| Timestamp(row.created_at)).min().unwrap_or(since),
-            attempts: tried.len(),
+            window_start: Timestamp(tried.since),
+            attempts: attempts.len(),
             delivered,
-            success_rate: (!tried.is_empty()).then(|| delivered as f64 / tried.len() as f64),
-            latency_ms: latency(&tried),
+            success_rate: (!attempts.is_empty()).then(|| delivered as f64 / attempts.len() as f64),
+            latency_ms: latency(attempts),
             backlog: BacklogView {
                 pending: count(phase::WAITING),
                 sending: count(phase::LEASED),
@@ -153,7 +154,7 @@ mod tests {
 
     fn tried(duration_ms: i64) -> TriedRow {
         TriedRow {
-            created_at: 0,
+            started_at: 0,
             outcome: "delivered".to_owned(),
             duration_ms: Some(duration_ms),
             response_status: Some(204),

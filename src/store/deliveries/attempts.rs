@@ -7,7 +7,7 @@ use crate::ids::Key;
 use crate::store::connection::Connection;
 use crate::store::error::StoreResult;
 use crate::store::rows::{Column, Kind, OnConflict, Rows};
-use crate::store::statement::Statement;
+use crate::store::statement::{Cell, Statement};
 
 /// Attempts that begin: `(delivery, number, when)`.
 pub fn begin_attempts(connection: &mut Connection, begun: &[(Key, i64, i64)]) -> StoreResult<()> {
@@ -148,12 +148,12 @@ pub fn attempts(connection: &mut Connection, delivery: Key) -> StoreResult<Vec<A
     connection.load(Statement::new(sql).bind(delivery))
 }
 
-/// An attempt of a delivery to an endpoint that has ended.
+/// An attempt that has ended.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct TriedRow {
-    /// When the delivery was owed.
+    /// When it began.
     #[diesel(sql_type = BigInt)]
-    pub created_at: i64,
+    pub started_at: i64,
     /// delivered, failed, refused, unknown.
     #[diesel(sql_type = Text)]
     pub outcome: String,
@@ -165,17 +165,63 @@ pub struct TriedRow {
     pub response_status: Option<i64>,
 }
 
-/// Attempts that have ended of an endpoint's newest deliveries since a time.
+/// Newest attempts of an endpoint.
+#[derive(Debug)]
+pub struct Tried {
+    /// Newest first.
+    pub attempts: Vec<TriedRow>,
+    /// All that began since then are among them.
+    pub since: i64,
+}
+
+#[derive(QueryableByName)]
+struct EndedRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = BigInt)]
+    completed_at: i64,
+}
+
+#[derive(QueryableByName)]
+struct RetriedRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+/// Attempts of an endpoint that have ended, since a time and as many at most. Deliveries that nobody
+/// has tried are not looked at, however many wait.
 pub fn tried(
     connection: &mut Connection,
     endpoint: Key,
     since: i64,
-    deliveries: i64,
-) -> StoreResult<Vec<TriedRow>> {
-    let sql = "SELECT d.created_at, a.outcome, a.duration_ms, a.response_status \
-               FROM (SELECT id, created_at FROM deliveries WHERE endpoint_id = ? \
-               AND created_at >= ? ORDER BY created_at DESC, id DESC LIMIT ?) AS d \
-               JOIN attempts a ON a.delivery_id = d.id WHERE a.outcome <> 'started' \
-               ORDER BY d.created_at DESC LIMIT 20000";
-    connection.load(Statement::new(sql).bind(endpoint).bind(since).bind(deliveries))
+    most: i64,
+) -> StoreResult<Tried> {
+    // Of those that wait for another try all are looked at, up to so many times the attempts.
+    const RETRIED: i64 = 5;
+    let sql = "SELECT id, completed_at FROM deliveries \
+               WHERE endpoint_id = ? AND endpoint_id IS NOT NULL AND completed_at >= ? \
+               AND completed_at IS NOT NULL AND attempts > 0 ORDER BY completed_at DESC LIMIT ?";
+    let ended: Vec<EndedRow> =
+        connection.load(Statement::new(sql).bind(endpoint).bind(since).bind(most))?;
+    let sql = "SELECT id FROM live_deliveries WHERE receiver_id = ? \
+               AND (previous_failure IS NOT NULL OR (attempts > 0 AND manner IN (1, 2))) \
+               ORDER BY id DESC LIMIT ?";
+    let retried: Vec<RetriedRow> =
+        connection.load(Statement::new(sql).bind(endpoint).bind(most * RETRIED))?;
+    // What began later than the end of the last of them is of one of these, or of one not ended.
+    let is_full = i64::try_from(ended.len()).is_ok_and(|ended| ended >= most);
+    let oldest = ended.last().filter(|_| is_full).map(|row| row.completed_at);
+    let mut since = oldest.unwrap_or(since).max(since);
+    let keys = ended.iter().map(|row| row.id).chain(retried.iter().map(|row| row.id));
+    let sql = "SELECT started_at, outcome, duration_ms, response_status FROM attempts \
+               WHERE started_at >= ? AND outcome <> 'started' AND delivery_id @key";
+    let within = vec![Cell::from(since)];
+    let mut attempts: Vec<TriedRow> =
+        connection.load_by_keys_within(sql, "", within, keys.map(Cell::from).collect())?;
+    attempts.sort_by_key(|row| std::cmp::Reverse(row.started_at));
+    attempts.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+    if let Some(oldest) = attempts.get(usize::try_from(most - 1).unwrap_or(usize::MAX)) {
+        since = oldest.started_at;
+    }
+    Ok(Tried { attempts, since })
 }
