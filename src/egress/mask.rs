@@ -4,7 +4,8 @@
 //! It may mask too much, never too little: whoever needs the URL itself keeps it elsewhere, sealed.
 //! Paths are shown; a credential in a path cannot be told from a name.
 
-const MASK: &str = "***";
+/// What stands for a value that is not shown.
+pub const MASK: &str = "***";
 
 /// A parameter with one of these anywhere in its name, in any case.
 const TELLING: &[&str] = &[
@@ -33,6 +34,17 @@ pub fn mask_url_credentials(text: &str) -> String {
         }
     }
     masked
+}
+
+/// Whether a URL holds `***` where a credential was masked: it is one that was shown, and would lead
+/// nowhere.
+pub fn holds_mask(url: &str) -> bool {
+    let (before, fragment) = split_before(url, '#');
+    let (place, query) = split_before(before, '?');
+    let parameters = [query, fragment];
+    let mut values = parameters.iter().flat_map(|part| part.split(['?', '#', '&', ';']));
+    place.contains(&format!("{MASK}@"))
+        || values.any(|pair| pair.split_once('=').is_some_and(|(_, value)| value == MASK))
 }
 
 /// Splits in front of the mark; the second part begins with it, or is empty.
@@ -188,6 +200,22 @@ mod tests {
             assert_eq!(mask_url_credentials(&shown), shown);
         }
         assert_eq!(mask_url_credentials("https://u:p@h/a@b"), "https://***@h/a@b");
+    }
+
+    #[test]
+    fn a_masked_url_is_known_as_one() {
+        for url in [
+            "https://user:password@example.com/",
+            "https://example.com/hook?token=1",
+            "https://example.com/hook?a=1&secret=2#b",
+            "https://example.com/hook#sig=3",
+        ] {
+            assert!(!holds_mask(url), "{url}");
+            assert!(holds_mask(&mask_url_credentials(url)), "{url}");
+        }
+        for url in ["https://example.com/a***b", "https://example.com/?q=a***b", "https://h/***"] {
+            assert!(!holds_mask(url), "{url}");
+        }
     }
 
     proptest::proptest! {

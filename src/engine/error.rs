@@ -20,6 +20,9 @@ pub enum EngineError {
     /// The job is not final, or a success, so it cannot be tried again.
     #[error("only a job that ended as error or stopped can be retried; this one is {status}", status = .0.as_str())]
     NotRetryable(Status),
+    /// The key may do less than that.
+    #[error("this API key lacks the scope `{0}`")]
+    LacksScope(&'static str),
     /// The group takes no more jobs.
     #[error("group {0} is sealed: no job may join it any more")]
     GroupSealed(uuid::Uuid),

@@ -17,7 +17,7 @@ use super::operation::{
     Draft, GroupChoice, Idempotency, Operation, Outcome, Submit, Submitted, subject,
 };
 use super::receivers::NewCallback;
-use super::replay::{REPLAY_QUEUE, REPLAY_TYPE};
+use super::replay::{REPLAY_QUEUE, REPLAY_SCOPE, REPLAY_TYPE};
 use super::stored::{StoredJob, read_id};
 use super::submit::newborn;
 use crate::ids::{Timestamp, new_id};
@@ -313,6 +313,9 @@ impl Engine {
         let old = self.find_job(caller, id).await?;
         if !old.state.status.is_final() || old.state.status == Status::Success {
             return Err(EngineError::NotRetryable(old.state.status));
+        }
+        if old.submission.job_type == REPLAY_TYPE && !caller.may(REPLAY_SCOPE) {
+            return Err(EngineError::LacksScope(REPLAY_SCOPE));
         }
         let now = self.now();
         let (key, receiver_key) = (old.key, old.receiver);

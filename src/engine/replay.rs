@@ -31,6 +31,8 @@ use run::{Run, window};
 
 /// The type of the job that does it.
 pub const REPLAY_TYPE: &str = "urn:job:webhook.replay";
+/// What a key needs that has it done.
+pub const REPLAY_SCOPE: &str = "deliveries:write";
 /// The queue of all such jobs: one may wait for its receiver for days, and must not take the place
 /// of work that waits for nobody.
 pub const REPLAY_QUEUE: &str = "replay";

@@ -23,6 +23,7 @@ impl From<EngineError> for Problem {
             // It went into the trash a moment ago, so it is not there any more.
             EngineError::Refused(Refusal::NoChange) => Code::NotFound,
             EngineError::NotRetryable(_) => Code::JobNotRetryable,
+            EngineError::LacksScope(_) => Code::ForbiddenScope,
             EngineError::GroupSealed(_) => Code::GroupSealed,
             EngineError::IdempotencyMismatch => Code::IdempotencyMismatch,
             EngineError::IdempotencyInFlight => Code::IdempotencyInFlight,
@@ -39,7 +40,11 @@ impl From<EngineError> for Problem {
             EngineError::Store(_)
             | EngineError::Refused(Refusal::LeaseLost { .. } | Refusal::NotDue) => Code::Internal,
         };
-        Problem::new(code, chain(&error))
+        let problem = Problem::new(code, chain(&error));
+        match error {
+            EngineError::LacksScope(scope) => problem.with_extension("scope", scope),
+            _ => problem,
+        }
     }
 }
 

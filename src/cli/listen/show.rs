@@ -60,7 +60,7 @@ impl Received {
     ) -> Received {
         let header = |name| {
             let value = headers.get(name)?;
-            Some(printable(&String::from_utf8_lossy(value.as_bytes())))
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let members: Option<Map<String, Value>> = serde_json::from_slice(body).ok();
         let event = members.as_ref().and_then(|members| members.get("type")?.as_str());
@@ -70,12 +70,12 @@ impl Received {
         let (verified, signature, refusal) = match verdict {
             Verdict::Unchecked => (None, None, None),
             Verdict::Verified(kind) => (Some(true), Some(*kind), None),
-            Verdict::Refused(reason) => (Some(false), None, Some(printable(reason))),
+            Verdict::Refused(reason) => (Some(false), None, Some(reason.clone())),
         };
         Received {
             time,
-            path: printable(path),
-            event: event.map(printable),
+            path: path.to_owned(),
+            event: event.map(str::to_owned),
             webhook_id: header("webhook-id"),
             attempt: header("webhook-attempt").and_then(|text| text.parse().ok()),
             previous_failure: header("webhook-previous-failure"),
@@ -87,33 +87,41 @@ impl Received {
             duplicate: times_seen > 1,
             answer: 0,
             note: None,
-            text: json.is_none().then(|| printable(&text)),
+            text: json.is_none().then(|| text.into_owned()),
             body: line.and_then(|line| RawValue::from_string(line).ok()),
         }
     }
 
     pub(super) fn answered(self, answered: &Answered) -> Received {
-        let note = answered.note.as_deref().map(printable);
-        Received { answer: answered.status, note, ..self }
+        Received { answer: answered.status, note: answered.note.clone(), ..self }
     }
 
-    /// One line of JSON.
+    /// One line of JSON, with every control character escaped as JSON escapes them.
     pub(super) fn as_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
+        let mut line = String::new();
+        for character in serde_json::to_string(self)?.chars() {
+            if character.is_control() {
+                // Writing into a String has no way to fail.
+                let _ = write!(line, "\\u{:04x}", u32::from(character));
+            } else {
+                line.push(character);
+            }
+        }
+        Ok(line)
     }
 
     /// A few lines for people, and the body.
     pub(super) fn for_people(&self) -> String {
         let verdict = match (self.verified, self.signature, &self.refusal) {
-            (_, _, Some(reason)) => format!("REFUSED: {reason}"),
+            (_, _, Some(reason)) => format!("REFUSED: {}", printable(reason)),
             (_, Some(kind), _) => format!("verified ({kind})"),
             _ => "not verified, as no --secret was given".to_owned(),
         };
-        let event = self.event.as_deref().unwrap_or("no event");
+        let event = printable(self.event.as_deref().unwrap_or("no event"));
         let mut page = format!("{}  {event}  {verdict}\n", self.time);
         let mut row = |name: &str, value: &str| {
             // Writing into a String has no way to fail.
-            let _ = writeln!(page, "{MARGIN}{name:<11} {value}");
+            let _ = writeln!(page, "{MARGIN}{name:<11} {}", printable(value));
         };
         row("webhook-id", self.webhook_id.as_deref().unwrap_or("none"));
         if self.duplicate {
@@ -134,7 +142,7 @@ impl Received {
         match (&self.body, &self.text) {
             (Some(json), _) => page.push_str(&json_text::indented(json.get(), MARGIN)),
             (None, Some(text)) if !text.is_empty() => {
-                let _ = write!(page, "{MARGIN}not JSON: {text}");
+                let _ = write!(page, "{MARGIN}not JSON: {}", printable(text));
             }
             _ => {
                 let _ = write!(page, "{MARGIN}no body");

@@ -70,6 +70,18 @@ fn what_is_no_json_is_shown_so_that_no_terminal_obeys_it() {
     let told: Value =
         serde_json::from_str(&received(b"", &Verdict::Unchecked, 1).as_json().unwrap()).unwrap();
     assert_eq!((&told["body"], &told["text"]), (&Value::Null, &json!("")));
+    // A script gets what was sent, and no terminal that shows its lines obeys it either.
+    for sent in ["\x1b[31m", "\u{9b}31m", "\\u{1b}[31m", "tab\there"] {
+        let body = json!({"type": sent}).to_string();
+        let line = received(body.as_bytes(), &Verdict::Unchecked, 1).as_json().unwrap();
+        assert!(!line.chars().any(char::is_control), "{line}");
+        let told: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&told["event"], &told["body"]["type"]), (&json!(sent), &json!(sent)));
+        let text = format!("no JSON: {sent}");
+        let line = received(text.as_bytes(), &Verdict::Unchecked, 1).as_json().unwrap();
+        let told: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(told["text"], json!(text));
+    }
     // A type that is no text is no event, nor is anything in a list.
     for body in [&br#"{"type":1}"#[..], br#"["job.failed"]"#] {
         assert_eq!(received(body, &Verdict::Unchecked, 1).event, None);

@@ -19,7 +19,8 @@ pub type HeaderChanges = Vec<(String, Option<String>)>;
 pub struct RateChange {
     /// Deliveries a second; `None` leaves them.
     pub per_second: Option<f64>,
-    /// Deliveries at once: `None` leaves them, `Some(None)` goes back to what the rate implies.
+    /// Deliveries at once: `None` leaves them, or what the rate implies if they were that; with
+    /// `Some(None)` they are what the rate implies.
     pub burst: Option<Option<u32>>,
 }
 
@@ -54,7 +55,9 @@ pub(super) fn rate(known: Option<RateLimit>, change: RateChange) -> EngineResult
         let text = "rateLimit.perSecond is required: this endpoint has no rate yet";
         EngineError::Invalid(text.to_owned())
     })?;
-    let burst = change.burst.unwrap_or(known.map(|rate| rate.burst));
+    let is_implied = |rate: &RateLimit| *rate == RateLimit::new(rate.per_second, None);
+    let chosen = known.filter(|rate| !is_implied(rate)).map(|rate| rate.burst);
+    let burst = change.burst.unwrap_or(chosen);
     Ok(RateLimit::new(per_second, burst))
 }
 
@@ -104,6 +107,12 @@ mod tests {
         ] {
             assert_eq!(rate(known, change).unwrap(), RateLimit { per_second, burst });
         }
+        // A burst that nobody chose is what comes in a second, of the new rate too.
+        let implied = Some(RateLimit::new(5.0, None));
+        let faster = rate(implied, change(Some(1_000.0), None)).unwrap();
+        assert_eq!(faster, RateLimit { per_second: 1_000.0, burst: 1_000 });
+        let chosen = rate(implied, change(Some(1_000.0), Some(Some(5)))).unwrap();
+        assert_eq!(chosen, RateLimit { per_second: 1_000.0, burst: 5 });
         let first = rate(None, change(Some(0.5), None)).unwrap();
         assert_eq!(first, RateLimit { per_second: 0.5, burst: 1 });
         assert!(rate(None, change(None, Some(Some(3)))).is_err());

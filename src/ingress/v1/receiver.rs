@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::parse::{Members, Object, Place, items, quoted, text};
-use crate::egress::mask::mask_url_credentials;
+use crate::egress::mask::{MASK, holds_mask, mask_url_credentials};
 use crate::egress::{self, Host, SendError, check_header, forbidden_header};
 use crate::engine::{
     Address, HeaderChanges, MOST_HEADER_BYTES, MOST_HEADERS, RateChange, RateLimit,
@@ -111,6 +111,9 @@ async fn asked(
     timeout_at(deadline, egress.vet(url)).await.ok()
 }
 
+const MASKED: &str = "holds ***, which stands for what is not shown; give the value itself, or leave \
+                      this out of a change that keeps it";
+
 /// An address, by its text; `code` is for refusing it.
 pub fn address(
     state: &State,
@@ -119,6 +122,9 @@ pub fn address(
     code: Code,
     unvetted: &mut Unvetted,
 ) -> Result<Address, Problem> {
+    if holds_mask(url) {
+        return Err(place.invalid(MASKED));
+    }
     let target = state
         .egress
         .check_url(url)
@@ -179,6 +185,9 @@ pub fn header_changes(
             "null" => None,
             _ => Some(text(raw, &place)?.into_owned()),
         };
+        if value.as_deref() == Some(MASK) {
+            return Err(place.invalid(MASKED));
+        }
         if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             return Err(place.invalid("is given twice; names of headers know no case"));
         }
@@ -255,6 +264,7 @@ mod tests {
     fn headers_are_bounded_and_vetted() {
         assert_eq!(read_headers(r#"{"X-A":"b"}"#).unwrap(), [("X-A".to_owned(), "b".to_owned())]);
         for (json, code) in [
+            (r#"{"X-A":"***"}"#, Code::InvalidRequest),
             (r#"{"Host":"b"}"#, Code::CallbackRefused),
             (r#"{"webhook-id":"b"}"#, Code::CallbackRefused),
             (r#"{"a b":"c"}"#, Code::CallbackRefused),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringback::clock::Clock;
-use ringback::engine::{EndpointPatch, EndpointSettings, Ordering, RateChange};
+use ringback::engine::{
+    Caller, EndpointPatch, EndpointSettings, EngineError, Ordering, RateChange,
+};
 use ringback::formats::Formats;
 use ringback::lifecycle::Status;
 
@@ -39,6 +41,16 @@ async fn a_replay_to_an_endpoint_that_is_off_fails(database: Database) {
     assert_eq!(statuses.keys().collect::<Vec<_>>(), [&"held"], "what it owed is not lost");
     let again = replay(&shop, &all_of(&shop, endpoint)).await;
     assert_eq!(failure(&again), "endpoint_disabled", "from the start");
+
+    // It sends, whoever retries it: a key for jobs alone may not.
+    let retry = async |scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let caller = Caller { scopes, ..shop.caller.clone() };
+        shop.node.engine.retry(&caller, again.id, None, "r").await
+    };
+    let refused = retry(&["jobs"]).await;
+    assert!(matches!(refused, Err(EngineError::LacksScope("deliveries:write"))), "{refused:?}");
+    retry(&["jobs", "deliveries"]).await.expect("it may");
 }
 
 on_both!(async the_endpoints_rate_holds_for_a_replay);
