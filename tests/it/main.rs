@@ -6,6 +6,7 @@ extern crate hyper as http;
 mod api;
 mod architecture;
 mod cli;
+mod cli_apps;
 mod cli_bench;
 mod cli_locks;
 mod cli_numbers;
