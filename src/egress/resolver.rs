@@ -18,23 +18,35 @@ pub trait Resolver: Send + Sync + 'static {
 }
 
 /// A lookup occupies a thread for as long as the slowest name server likes, so names that never
-/// answer must not take every thread of the runtime.
-const LOOKUPS_AT_ONCE: usize = 64;
+/// answer must not take every thread of the runtime …
+const RUNTIME_THREADS: usize = 64;
+/// … and a name that is answered must not wait for those that are not: beyond that each lookup has a
+/// thread of its own, of which there are more than deliveries can be under way.
+const LOOKUPS_AT_ONCE: usize = 4_096;
+/// What a system's resolver needs, with some to spare; only what it touches is taken.
+const STACK_BYTES: usize = 512 * 1024;
 
 /// Errors are shared between those who asked, hence the `Arc`.
 type Answer = Result<Arc<[IpAddr]>, Arc<io::Error>>;
 type Pending = Arc<Mutex<HashMap<String, WeakShared<oneshot::Receiver<Answer>>>>>;
+
+type Ask = fn(&str) -> io::Result<Arc<[IpAddr]>>;
 
 /// The operating system's resolver, with its hosts file and search rules.
 #[derive(Clone)]
 pub struct SystemResolver {
     pending: Pending,
     permits: Arc<Semaphore>,
+    of_runtime: Arc<Semaphore>,
+    ask: Ask,
 }
 
 impl Default for SystemResolver {
     fn default() -> Self {
-        Self { pending: Pending::default(), permits: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)) }
+        Self::asking(|host| {
+            let addresses = (host, 0).to_socket_addrs()?;
+            Ok(addresses.map(|address| address.ip()).collect())
+        })
     }
 }
 
@@ -52,6 +64,15 @@ impl Resolver for SystemResolver {
 }
 
 impl SystemResolver {
+    fn asking(ask: Ask) -> Self {
+        Self {
+            pending: Pending::default(),
+            permits: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)),
+            of_runtime: Arc::new(Semaphore::new(RUNTIME_THREADS)),
+            ask,
+        }
+    }
+
     fn join_lookup(self, host: String) -> Shared<oneshot::Receiver<Answer>> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lookup) = pending.get(&host).and_then(WeakShared::upgrade) {
@@ -64,14 +85,14 @@ impl SystemResolver {
             pending.insert(host.clone(), weak);
         }
         drop(pending);
-        let entry = PendingEntry { pending: self.pending, host: host.clone() };
+        let entry = PendingEntry { pending: Arc::clone(&self.pending), host: host.clone() };
         tokio::spawn(async move {
             let permit = tokio::select! {
-                permit = self.permits.acquire_owned() => permit,
+                permit = Arc::clone(&self.permits).acquire_owned() => permit,
                 () = sender.closed() => return,
             };
             let answer = match permit {
-                Ok(permit) => look_up(host, permit).await,
+                Ok(permit) => self.look_up(host, permit).await,
                 Err(error) => Err(Arc::new(io::Error::other(error))),
             };
             // Off the list before it is answered, so that nobody joins a lookup that is over.
@@ -79,6 +100,28 @@ impl SystemResolver {
             let _nobody_waits_any_more = sender.send(answer);
         });
         lookup
+    }
+
+    async fn look_up(&self, host: String, permit: OwnedSemaphorePermit) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        let ask = self.ask;
+        let of_runtime = Arc::clone(&self.of_runtime).try_acquire_owned().ok();
+        let is_of_runtime = of_runtime.is_some();
+        let lookup = move || {
+            // Held by the thread, not by the waiting request: a request that gives up frees nothing.
+            let _permits = (permit, of_runtime);
+            let _nobody_waits_any_more = sender.send(ask(&host));
+        };
+        if is_of_runtime {
+            tokio::task::spawn_blocking(lookup);
+        } else {
+            let thread = std::thread::Builder::new().name("lookup".to_owned());
+            thread.stack_size(STACK_BYTES).spawn(lookup).map_err(Arc::new)?;
+        }
+        match answer.await {
+            Ok(answer) => answer.map_err(Arc::new),
+            Err(ended) => Err(Arc::new(io::Error::other(ended))),
+        }
     }
 }
 
@@ -91,20 +134,6 @@ struct PendingEntry {
 impl Drop for PendingEntry {
     fn drop(&mut self) {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.host);
-    }
-}
-
-async fn look_up(host: String, permit: OwnedSemaphorePermit) -> Answer {
-    let lookup = tokio::task::spawn_blocking(move || {
-        // Held by the thread, not by the waiting request: a request that gives up frees nothing.
-        let _permit = permit;
-        let addresses = (host.as_str(), 0).to_socket_addrs()?;
-        Ok(addresses.map(|address| address.ip()).collect::<Arc<[IpAddr]>>())
-    });
-    match lookup.await {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(error)) => Err(Arc::new(error)),
-        Err(stopped) => Err(Arc::new(io::Error::other(stopped))),
     }
 }
 
@@ -157,6 +186,10 @@ impl Resolver for ScriptedResolver {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Condvar;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -170,6 +203,39 @@ mod tests {
         }
         assert!(resolver.resolve("b.test".into()).await.is_err());
         assert_eq!(resolver.lookups(), 4);
+    }
+
+    #[tokio::test]
+    async fn names_that_never_answer_delay_no_other() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static LET_GO: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+        const HANGING: usize = 600;
+        let resolver = SystemResolver::asking(|host| {
+            if host.starts_with("hang") {
+                ASKED.fetch_add(1, SeqCst);
+                let held = LET_GO.0.lock().expect("nobody panics");
+                drop(LET_GO.1.wait_while(held, |let_go| !*let_go));
+            }
+            Ok([IpAddr::from([192, 0, 2, 1])].into())
+        });
+        let hanging: Vec<_> = (0..HANGING)
+            .map(|name| tokio::spawn(resolver.resolve(format!("hang{name}.test"))))
+            .collect();
+        let all_asked = async {
+            while ASKED.load(SeqCst) < HANGING {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(60), all_asked).await;
+        in_time.expect("each of them is asked");
+        let answer = resolver.resolve("fine.test".into()).await.expect("an answer");
+        assert_eq!(answer, [IpAddr::from([192, 0, 2, 1])]);
+        assert!(hanging.iter().all(|lookup| !lookup.is_finished()));
+        *LET_GO.0.lock().expect("nobody panics") = true;
+        LET_GO.1.notify_all();
+        for lookup in hanging {
+            lookup.await.expect("a task").expect("an answer");
+        }
     }
 
     #[tokio::test]

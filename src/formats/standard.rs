@@ -104,8 +104,8 @@ impl DeliveryFormat for Standard {
         let control = ReceiverControl::of(headers);
         let verdict = match status {
             200..=299 => Verdict::Delivered,
-            410 => Verdict::Final { reason: RECEIVER_GONE },
             _ if control.abort_message => Verdict::Final { reason: ABORTED_BY_RECEIVER },
+            410 => Verdict::Final { reason: RECEIVER_GONE },
             408 | 425 | 429 | 500..=599 => Verdict::Retry { at: retry_after(headers, now) },
             400..=499 => Verdict::RetryBriefly,
             _ => Verdict::Retry { at: None },

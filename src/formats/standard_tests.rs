@@ -233,7 +233,8 @@ fn receivers_are_obeyed() {
     assert_eq!(judge(204, "disable"), (Verdict::Delivered, disabled));
     assert_eq!(judge(503, "disable"), (Verdict::Retry { at: None }, disabled));
     assert_eq!(judge(404, "disable"), (Verdict::RetryBriefly, disabled));
-    assert_eq!(judge(410, "disable, abort-message"), (gone, Some("gone")));
+    assert_eq!(judge(410, "disable"), (gone, Some("gone")));
+    assert_eq!(judge(410, "abort-message"), (aborted, Some("gone")));
 }
 
 #[test]

@@ -196,20 +196,22 @@ pub fn tried(
     since: i64,
     most: i64,
 ) -> StoreResult<Tried> {
-    // Of those that wait for another try all are looked at, up to so many times the attempts.
+    // The newest attempts may be of deliveries that did not end last. Of those that wait for another
+    // try all are looked at, up to so many times the attempts.
+    const ENDED: i64 = 2;
     const RETRIED: i64 = 5;
     let sql = "SELECT id, completed_at FROM deliveries \
                WHERE endpoint_id = ? AND endpoint_id IS NOT NULL AND completed_at >= ? \
                AND completed_at IS NOT NULL AND attempts > 0 ORDER BY completed_at DESC LIMIT ?";
     let ended: Vec<EndedRow> =
-        connection.load(Statement::new(sql).bind(endpoint).bind(since).bind(most))?;
+        connection.load(Statement::new(sql).bind(endpoint).bind(since).bind(most * ENDED))?;
     let sql = "SELECT id FROM live_deliveries WHERE receiver_id = ? \
                AND (previous_failure IS NOT NULL OR (attempts > 0 AND manner IN (1, 2))) \
                ORDER BY id DESC LIMIT ?";
     let retried: Vec<RetriedRow> =
         connection.load(Statement::new(sql).bind(endpoint).bind(most * RETRIED))?;
     // What began later than the end of the last of them is of one of these, or of one not ended.
-    let is_full = i64::try_from(ended.len()).is_ok_and(|ended| ended >= most);
+    let is_full = i64::try_from(ended.len()).is_ok_and(|ended| ended >= most * ENDED);
     let oldest = ended.last().filter(|_| is_full).map(|row| row.completed_at);
     let mut since = oldest.unwrap_or(since).max(since);
     let keys = ended.iter().map(|row| row.id).chain(retried.iter().map(|row| row.id));

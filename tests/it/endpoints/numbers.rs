@@ -9,8 +9,8 @@ use crate::support::database::{Database, on_both};
 use crate::support::node::scripted_job;
 use crate::support::receiver::Reply;
 
-/// More than stats look at.
-const MANY: usize = 1_200;
+/// More than twice what stats look at.
+const MANY: usize = 2_100;
 
 async fn submit(world: &World, count: usize) {
     for part in (0..count).step_by(600) {

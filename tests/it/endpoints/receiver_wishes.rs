@@ -82,13 +82,23 @@ async fn a_receiver_may_end_one_delivery(database: Database) {
 on_both!(async one_that_wants_neither_this_nor_any_gets_neither);
 async fn one_that_wants_neither_this_nor_any_gets_neither(database: Database) {
     let world = World::start(&database).await;
-    let both = Reply::status(503).header(WISH, "abort-message, disable");
-    world.receiver.on("/both", [both, Reply::ok()]);
-    let endpoint = world.endpoint("/both").await;
-    world.events(2).await;
-    world.node.send().await;
-    assert_eq!(world.statuses(&endpoint).await, ["exhausted", "held"]);
-    assert!(!world.view(&endpoint).await.enabled);
+    for (status, wish) in [(503, "abort-message, disable"), (410, "abort-message")] {
+        let path = format!("/{status}");
+        let both = Reply::status(status).header(WISH, wish);
+        world.receiver.on(&path, [both, Reply::ok()]);
+        let endpoint = world.endpoint(&path).await;
+        world.events(2).await;
+        world.node.send().await;
+        assert_eq!(world.statuses(&endpoint).await, ["exhausted", "held"], "{status}");
+        let first = &world.deliveries(&endpoint).await[0];
+        assert_eq!(first.reason.as_deref(), Some("aborted_by_receiver"), "{status}");
+        assert_eq!(world.view(&endpoint).await.state, "disabled");
+        let engine = &world.node.engine;
+        engine.enable_endpoint(&world.caller, endpoint.id, Backlog::Resume).await.unwrap();
+        world.node.send().await;
+        assert_eq!(world.statuses(&endpoint).await, ["exhausted", "delivered"], "{status}");
+        engine.delete_endpoint(&world.caller, endpoint.id).await.unwrap();
+    }
 }
 
 on_both!(async what_the_old_address_says_late_is_not_said_of_the_new_one);
