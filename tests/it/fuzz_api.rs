@@ -77,6 +77,9 @@ fn the_server_keeps_to_its_document(database: Database) {
         endpoint("/endpoint", "per-job", "ed25519"),
         endpoint("/endpoint", "strict", "hex"),
     ];
+    // A change may leave the others without a public key.
+    let unchanged =
+        [endpoint("/endpoint", "none", "ed25519"), endpoint("/endpoint", "strict", "standard")];
     let doomed = [(); 8].map(|()| endpoint("/endpoint", "none", "standard"));
     // To be revoked, one after the other.
     let secrets = [(); 8].map(|()| {
@@ -100,6 +103,7 @@ fn the_server_keeps_to_its_document(database: Database) {
     let seeds = json!({
         "jobId": ids(&jobs), "groupId": groups, "fileId": files, "deliveryId": deliveries,
         "path": paths, "endpointId": ids(&endpoints), "secretId": ids(&secrets),
+        "GET endpointId": ids(&unchanged),
         "DELETE endpointId": ids(&doomed), "DELETE secretId": ids(&secrets),
     });
     let report = schemathesis::check(&server, &application, &seeds);
