@@ -31,6 +31,7 @@ type Answer = Result<Arc<[IpAddr]>, Arc<io::Error>>;
 type Pending = Arc<Mutex<HashMap<String, WeakShared<oneshot::Receiver<Answer>>>>>;
 
 type Ask = fn(&str) -> io::Result<Arc<[IpAddr]>>;
+type Asked = oneshot::Receiver<io::Result<Arc<[IpAddr]>>>;
 
 /// The operating system's resolver, with its hosts file and search rules.
 #[derive(Clone)]
@@ -39,6 +40,7 @@ pub struct SystemResolver {
     permits: Arc<Semaphore>,
     of_runtime: Arc<Semaphore>,
     ask: Ask,
+    stack_bytes: usize,
 }
 
 impl Default for SystemResolver {
@@ -70,6 +72,7 @@ impl SystemResolver {
             permits: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)),
             of_runtime: Arc::new(Semaphore::new(RUNTIME_THREADS)),
             ask,
+            stack_bytes: STACK_BYTES,
         }
     }
 
@@ -103,25 +106,51 @@ impl SystemResolver {
     }
 
     async fn look_up(&self, host: String, permit: OwnedSemaphorePermit) -> Answer {
-        let (sender, answer) = oneshot::channel();
-        let ask = self.ask;
-        let of_runtime = Arc::clone(&self.of_runtime).try_acquire_owned().ok();
-        let is_of_runtime = of_runtime.is_some();
-        let lookup = move || {
-            // Held by the thread, not by the waiting request: a request that gives up frees nothing.
-            let _permits = (permit, of_runtime);
-            let _nobody_waits_any_more = sender.send(ask(&host));
+        let permit = Arc::new(permit);
+        let answer = match Arc::clone(&self.of_runtime).try_acquire_owned() {
+            Ok(of_runtime) => self.on_the_runtime(host, (permit, of_runtime)),
+            Err(_taken) => match self.on_a_thread_of_its_own(host.clone(), Arc::clone(&permit)) {
+                Ok(answer) => answer,
+                // Where there are no more threads to be had, it waits for one that is there.
+                Err(_refused) => match Arc::clone(&self.of_runtime).acquire_owned().await {
+                    Ok(of_runtime) => self.on_the_runtime(host, (permit, of_runtime)),
+                    Err(error) => return Err(Arc::new(io::Error::other(error))),
+                },
+            },
         };
-        if is_of_runtime {
-            tokio::task::spawn_blocking(lookup);
-        } else {
-            let thread = std::thread::Builder::new().name("lookup".to_owned());
-            thread.stack_size(STACK_BYTES).spawn(lookup).map_err(Arc::new)?;
-        }
         match answer.await {
             Ok(answer) => answer.map_err(Arc::new),
             Err(ended) => Err(Arc::new(io::Error::other(ended))),
         }
+    }
+
+    fn on_the_runtime(&self, host: String, held: impl Send + 'static) -> Asked {
+        let (lookup, answer) = self.lookup(host, held);
+        tokio::task::spawn_blocking(lookup);
+        answer
+    }
+
+    fn on_a_thread_of_its_own(&self, host: String, held: impl Send + 'static) -> io::Result<Asked> {
+        let (lookup, answer) = self.lookup(host, held);
+        let thread = std::thread::Builder::new().name("lookup".to_owned());
+        thread.stack_size(self.stack_bytes).spawn(lookup)?;
+        Ok(answer)
+    }
+
+    /// What a thread does, and where its answer comes. The thread holds what allowed it and not the
+    /// waiting request: one that gives up frees nothing.
+    fn lookup(
+        &self,
+        host: String,
+        held: impl Send + 'static,
+    ) -> (impl FnOnce() + Send + 'static, Asked) {
+        let (sender, answer) = oneshot::channel();
+        let ask = self.ask;
+        let lookup = move || {
+            let _nobody_waits_any_more = sender.send(ask(&host));
+            drop(held);
+        };
+        (lookup, answer)
     }
 }
 
@@ -236,6 +265,28 @@ mod tests {
         for lookup in hanging {
             lookup.await.expect("a task").expect("an answer");
         }
+    }
+
+    #[tokio::test]
+    async fn without_more_threads_a_lookup_waits_for_one() {
+        let mut resolver = SystemResolver::asking(|_| Ok([IpAddr::from([192, 0, 2, 1])].into()));
+        // No system has room for that.
+        resolver.stack_bytes = 1 << 50;
+        let all = Arc::clone(&resolver.of_runtime).acquire_many_owned(RUNTIME_THREADS as u32);
+        let busy = all.await.expect("permits");
+        let mut waits = tokio::spawn(resolver.resolve("fine.test".into()));
+        let begun = async {
+            while resolver.permits.available_permits() == LOOKUPS_AT_ONCE {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = begun => {}
+            answer = &mut waits => panic!("{answer:?} without a thread"),
+        }
+        drop(busy);
+        let answer = waits.await.expect("a task").expect("an answer");
+        assert_eq!(answer, [IpAddr::from([192, 0, 2, 1])]);
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use super::applications::Caller;
 use super::error::{EngineError, EngineResult};
 use super::operation::subject;
 use super::receivers::{
-    ClientErrors, ENDPOINT, Ordering, PLACE, RateLimit, Receiver, SealedReceiver, lane,
+    ClientErrors, ENDPOINT, Ordering, PLACE, RateLimit, Receiver, SealedReceiver, bare_row, lane,
 };
 use crate::formats::Signature;
 use crate::ids::{Key, Timestamp, new_id, new_stamp};
@@ -195,39 +195,14 @@ impl Engine {
         now: Timestamp,
     ) -> EngineResult<ReceiverRow> {
         let mut row = ReceiverRow {
-            id: 0,
             public_id: id.as_bytes().to_vec(),
-            application_id: caller.application,
-            kind: ENDPOINT.to_owned(),
             // Two endpoints may be equal in everything else.
             digest: format!("endpoint {id}"),
-            origin: String::new(),
-            shown: String::new(),
-            sealed: Vec::new(),
             format: "standard".to_owned(),
-            events: None,
             lane: lane(caller.application_id, &[b"endpoint", id.as_bytes()]),
-            rate_per_second: None,
-            rate_burst: None,
-            max_in_flight: None,
-            created_at: now.0,
-            last_used_at: now.0,
-            disabled_at: None,
-            disabled_reason: None,
-            deleted_at: None,
-            last_sequence: 0,
-            schedule: None,
             version: new_stamp(),
-            description: None,
-            types: None,
-            ordering: String::new(),
-            signature: String::new(),
-            client_errors: None,
             updated_at: Some(now.0),
-            failing_since: None,
-            discard_before: 0,
-            blocked_by: None,
-            settling: 0,
+            ..bare_row(caller.application, ENDPOINT, now)
         };
         let sealed =
             SealedReceiver { url: new.address.url.clone(), headers: new.settings.headers.clone() };

@@ -272,6 +272,44 @@ impl Receiver {
     }
 }
 
+/// A row with what every receiver has, and nothing else.
+pub(super) fn bare_row(application: Key, kind: &str, now: Timestamp) -> ReceiverRow {
+    ReceiverRow {
+        id: 0,
+        public_id: Vec::new(),
+        application_id: application,
+        kind: kind.to_owned(),
+        digest: String::new(),
+        origin: String::new(),
+        shown: String::new(),
+        sealed: Vec::new(),
+        format: String::new(),
+        events: None,
+        lane: 0,
+        rate_per_second: None,
+        rate_burst: None,
+        max_in_flight: None,
+        created_at: now.0,
+        last_used_at: now.0,
+        disabled_at: None,
+        disabled_reason: None,
+        deleted_at: None,
+        last_sequence: 0,
+        schedule: None,
+        version: 0,
+        description: None,
+        types: None,
+        ordering: Ordering::None.as_str().to_owned(),
+        signature: Signature::Standard.as_str().to_owned(),
+        client_errors: None,
+        updated_at: None,
+        failing_since: None,
+        discard_before: 0,
+        blocked_by: None,
+        settling: 0,
+    }
+}
+
 fn list(what: &str, text: Option<&str>) -> StoreResult<Option<Vec<String>>> {
     text.map(|text| read_json::<Vec<String>>(what, text)).transpose()
 }

@@ -9,12 +9,12 @@ use super::auth::Authenticator;
 use super::health::Scrape;
 use super::limits::{Limits, Standing};
 use super::openapi::serve::Texts;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::readiness::Readiness;
 use super::streams::Streams;
 use super::v1::receiver::VettedOrigins;
 use crate::egress;
-use crate::engine::{Caller, Engine};
+use crate::engine::{Caller, Engine, EngineError};
 use crate::files::Blobs;
 use crate::telemetry::Metrics;
 
@@ -138,9 +138,5 @@ impl State {
 }
 
 fn allow(caller: &Caller, scope: &'static str) -> Result<(), Problem> {
-    if caller.may(scope) {
-        return Ok(());
-    }
-    let detail = format!("this API key lacks the scope `{scope}`");
-    Err(Problem::new(Code::ForbiddenScope, detail).with_extension("scope", scope))
+    if caller.may(scope) { Ok(()) } else { Err(EngineError::LacksScope(scope).into()) }
 }

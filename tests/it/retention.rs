@@ -62,6 +62,14 @@ async fn met(watch: &mut Connection, purging: &JoinHandle<Result<PurgedPage, Eng
     eventually_async("retention to meet it", Duration::from_secs(60), met).await;
 }
 
+/// How many went; nothing when retention has given up waiting.
+async fn purged(purging: JoinHandle<Result<PurgedPage, EngineError>>) -> Option<usize> {
+    match purging.await.expect("no panic") {
+        Err(error) if error.is_passing() => None,
+        page => Some(page.expect("it works").purged),
+    }
+}
+
 #[test]
 fn what_is_owed_again_meanwhile_stays_and_is_sent() {
     // Retention waits for five seconds. On a machine that stands still for so long the two do not
@@ -84,10 +92,7 @@ async fn owed_again_before_retention_gives_up() -> bool {
     met(&mut watch, &purging).await;
     again.commit().expect("it is owed again");
 
-    let purged = match purging.await.expect("no panic") {
-        Err(error) if error.is_passing() => return false,
-        purged => purged.expect("it works").purged,
-    };
+    let Some(purged) = purged(purging).await else { return false };
     assert_eq!(purged, 0);
     node.job(&caller, job.id).await;
     node.send().await;
@@ -147,10 +152,7 @@ async fn trashed_before_retention_gives_up() -> bool {
     met(&mut watch, &purging).await;
     trashing.commit().expect("it is in the trash");
 
-    let purged = match purging.await.expect("no panic") {
-        Err(error) if error.is_passing() => return false,
-        purged => purged.expect("it works").purged,
-    };
+    let Some(purged) = purged(purging).await else { return false };
     assert_eq!(purged, 1);
     assert_eq!(number_on(&mut watch, "SELECT COUNT(*) AS number FROM events"), 0);
     true

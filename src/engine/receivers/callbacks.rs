@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{CALLBACK, Ordering, PLACE, RateLimit, Receiver, SealedReceiver, lane};
+use super::{CALLBACK, PLACE, RateLimit, Receiver, SealedReceiver, bare_row, lane};
 use crate::engine::applications::Caller;
 use crate::engine::core::Core;
 use crate::engine::error::{EngineError, EngineResult};
@@ -15,7 +15,6 @@ use crate::engine::operation::subject;
 use crate::engine::sealer::Sealer;
 use crate::engine::stored::json_null;
 use crate::engine::{Engine, confused};
-use crate::formats::Signature;
 use crate::ids::{Key, Timestamp, new_id};
 use crate::store::{Connection, StoreError, StoreResult, receivers};
 use receivers::ReceiverRow;
@@ -157,10 +156,7 @@ fn new_row(
         None => None,
     };
     Ok(ReceiverRow {
-        id: 0,
         public_id: new_id().as_bytes().to_vec(),
-        application_id: application,
-        kind: CALLBACK.to_owned(),
         digest: callback.digest(sealer),
         origin: callback.origin.clone(),
         shown: callback.shown().get().to_owned(),
@@ -170,24 +166,6 @@ fn new_row(
         lane: callback.lane(application_id),
         rate_per_second: callback.rate_limit.map(|limit| limit.per_second),
         rate_burst: callback.rate_limit.map(|limit| i64::from(limit.burst)),
-        max_in_flight: None,
-        created_at: now.0,
-        last_used_at: now.0,
-        disabled_at: None,
-        disabled_reason: None,
-        deleted_at: None,
-        last_sequence: 0,
-        schedule: None,
-        version: 0,
-        description: None,
-        types: None,
-        ordering: Ordering::None.as_str().to_owned(),
-        signature: Signature::Standard.as_str().to_owned(),
-        client_errors: None,
-        updated_at: None,
-        failing_since: None,
-        discard_before: 0,
-        blocked_by: None,
-        settling: 0,
+        ..bare_row(application, CALLBACK, now)
     })
 }

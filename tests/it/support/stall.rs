@@ -1,5 +1,5 @@
-//! A write that Postgres does not answer, for as long as a test wants: neither a lock nor a limit of
-//! time ends it.
+//! A write that Postgres does not answer, for as long as a test wants: no limit of time ends
+//! its wait.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ impl Stall {
         let sql = format!(
             "SELECT pg_advisory_lock(7, 7); \
              CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-               WHILE NOT pg_try_advisory_xact_lock_shared(7, 7) LOOP \
-                 BEGIN PERFORM pg_sleep(0.01); EXCEPTION WHEN query_canceled THEN NULL; END; \
-               END LOOP; \
-               RETURN NEW; END $$; \
+               LOOP \
+                 BEGIN PERFORM pg_advisory_xact_lock_shared(7, 7); RETURN NEW; \
+                 EXCEPTION WHEN query_canceled OR lock_not_available THEN NULL; END; \
+               END LOOP; END $$; \
              CREATE TRIGGER stall BEFORE UPDATE ON {table} FOR EACH ROW WHEN ({condition}) \
                EXECUTE FUNCTION stall()"
         );
@@ -37,7 +37,7 @@ impl Stall {
     #[track_caller]
     pub fn wait_for_one(&mut self) {
         eventually("an update hangs", PATIENCE, || {
-            let sql = "DO $$ BEGIN PERFORM 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' \
+            let sql = "DO $$ BEGIN PERFORM 1 FROM pg_stat_activity WHERE wait_event = 'advisory' \
                        AND datname = current_database(); ASSERT FOUND; END $$";
             self.connection.batch(sql).ok()
         });
