@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::dispatcher::Dispatcher;
 use super::outcome::{Judged, judge, next};
 use crate::egress::{Method, Outgoing};
-use crate::engine::{ClosedAttempt, EngineResult, OwedDelivery, Record, delivery_manner};
+use crate::engine::{ClosedAttempt, EngineResult, Ordering, OwedDelivery, Record, delivery_manner};
 use crate::formats::{AttemptView, Judgement, PreviousFailure, SigningKeys, Verdict};
 use crate::telemetry::complain;
 
@@ -54,6 +54,7 @@ impl Dispatcher {
             disable: judged.wants_no_more.filter(|_| is_endpoint),
             health,
             lane,
+            is_in_order: receiver.ordering != Ordering::None,
         }
     }
 
@@ -85,6 +86,7 @@ impl Dispatcher {
             disable: None,
             health: None,
             lane: None,
+            is_in_order: delivery.receiver.ordering != Ordering::None,
         }
     }
 

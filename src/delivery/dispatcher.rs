@@ -1,7 +1,7 @@
 //! The loop that claims due deliveries lane by lane, sends them, and records what came.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -13,7 +13,10 @@ use super::bucket::Bucket;
 use super::lanes::{LaneSettings, Lanes, Turn};
 use super::secrets::Secrets;
 use crate::egress::Client;
-use crate::engine::{ClientErrors, Engine, EngineResult, Next, OwedDelivery, RateLimit, Record};
+use crate::engine::{
+    Claimed, ClientErrors, Engine, EngineResult, Gate, LaneWish, Next, OwedDelivery, RateLimit,
+    Record, TakesDeliveries,
+};
 use crate::ids::{Key, Timestamp};
 use crate::telemetry::{Metrics, complain};
 
@@ -79,6 +82,10 @@ pub struct Dispatcher {
     held: Mutex<HashSet<Key>>,
     /// Held while a claim is under way.
     claiming: tokio::sync::Mutex<()>,
+    /// What was wished for beside `step`.
+    gate: Gate,
+    /// Where deliveries are sent; nothing is taken beside `step` before that is known.
+    runtime: OnceLock<tokio::runtime::Handle>,
     freed: Notify,
     stopping: watch::Sender<bool>,
     /// Told when lanes are no longer ours.
@@ -111,6 +118,8 @@ impl Dispatcher {
             secrets: Secrets::default(),
             held: Mutex::default(),
             claiming: tokio::sync::Mutex::default(),
+            gate: Gate::default(),
+            runtime: OnceLock::new(),
             freed: Notify::new(),
             stopping: watch::Sender::new(false),
             lost: watch::Sender::new(()),
@@ -143,6 +152,7 @@ impl Dispatcher {
     /// Waits until no claim is under way that was begun before this call.
     pub async fn claims_ended(&self) {
         drop(self.claiming.lock().await);
+        drop(self.gate.shut().await);
     }
 
     /// Deliveries leased here.
@@ -225,6 +235,7 @@ impl Dispatcher {
     /// leaves such leases; no other node would touch them while this one is alive. Must not run
     /// beside `step`.
     pub async fn return_strays(&self) -> EngineResult<()> {
+        let _shut = self.gate.shut().await;
         // What ends while the database answers was held before, and is none.
         let before = self.held().clone();
         let mut strays = self.engine.own_deliveries().await?;
@@ -256,16 +267,26 @@ impl Dispatcher {
         let owed = match self.engine.claim_deliveries(wanted.clone()).await {
             Ok(owed) => owed,
             Err(error) => {
-                self.lanes().mark(wanted.iter().map(|wish| wish.lane));
+                self.lanes().not_claimed(wanted.iter().map(|wish| wish.lane));
                 return Err(error);
             }
         };
+        let count = self.begin(&wanted, owed);
+        // Among them those that this claim has not come to the end of.
+        self.lanes().mark(self.engine.bells.take_lanes());
+        // A lane with nothing due must not make the others wait for the next look.
+        let idle = count == 0 && !self.lanes().any_wanted();
+        Ok(if idle { Step::Idle } else { Step::Claimed(count) })
+    }
+
+    /// Starts sending what a claim has brought; how much that is.
+    fn begin(self: &Arc<Self>, wanted: &[LaneWish], owed: Vec<OwedDelivery>) -> usize {
         let mut counts: HashMap<i64, usize> = HashMap::new();
         owed.iter().for_each(|delivery| *counts.entry(delivery.lane).or_default() += 1);
         let mut starts = Vec::with_capacity(owed.len());
         {
             let mut lanes = self.lanes();
-            for wish in &wanted {
+            for wish in wanted {
                 let count = counts.get(&wish.lane).copied().unwrap_or(0);
                 lanes.claimed(wish.lane, wish.room, count);
             }
@@ -278,11 +299,7 @@ impl Dispatcher {
         for (delivery, turn) in starts {
             self.start(delivery, turn);
         }
-        // Among them those that this claim has not come to the end of.
-        self.lanes().mark(self.engine.bells.take_lanes());
-        // A lane with nothing due must not make the others wait for the next look.
-        let idle = count == 0 && !self.lanes().any_wanted();
-        Ok(if idle { Step::Idle } else { Step::Claimed(count) })
+        count
     }
 
     fn start(self: &Arc<Self>, delivery: OwedDelivery, turn: Turn) {
@@ -328,7 +345,11 @@ impl Dispatcher {
             }
             dispatcher.freed.notify_waiters();
         };
-        tokio::spawn(work.instrument(span));
+        let work = work.instrument(span);
+        match self.runtime.get() {
+            Some(runtime) => runtime.spawn(work),
+            None => tokio::spawn(work),
+        };
     }
 
     /// Waits for a token of a lane, for as long as that is ours and this node is not shutting down:
@@ -346,6 +367,7 @@ impl Dispatcher {
     /// Sends nothing new, waits up to `grace` for what is under way, and hands the rest back.
     pub async fn drain(&self, grace: Duration) {
         self.stopping.send_replace(true);
+        self.gate.close().await;
         let deadline = Instant::now() + grace;
         loop {
             let freed = self.freed.notified();
@@ -363,8 +385,17 @@ impl Dispatcher {
         }
     }
 
+    /// From now on deliveries are also taken in the transaction that owes them.
+    pub fn take_offers(self: &Arc<Self>) {
+        self.runtime.get_or_init(tokio::runtime::Handle::current);
+        self.gate.open();
+        let this: Weak<Dispatcher> = Arc::downgrade(self);
+        self.engine.offer_deliveries(this);
+    }
+
     /// Loops until `shutdown` says so. `beat` is called on every turn.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+        self.take_offers();
         let mut last_look = Instant::now() - LOOK_PERIOD;
         let mut next_due: Option<Timestamp> = None;
         let mut strays_at = Instant::now();
@@ -404,6 +435,43 @@ impl Dispatcher {
                 _ = shutdown.changed() => {}
             }
         }
+        self.gate.close().await;
+    }
+}
+
+impl TakesDeliveries for Dispatcher {
+    fn wish(&self, lanes: &BTreeSet<i64>) -> Vec<LaneWish> {
+        if !self.gate.enter() {
+            return Vec::new();
+        }
+        let wishes = {
+            let mut known = self.lanes();
+            match known.must_learn() {
+                true => Vec::new(),
+                false => {
+                    known.mark(lanes.iter().copied());
+                    known.take_among(lanes.iter().copied(), self.engine.now())
+                }
+            }
+        };
+        if wishes.is_empty() {
+            self.gate.leave();
+        }
+        wishes
+    }
+
+    fn take(self: Arc<Self>, wishes: Vec<LaneWish>, claimed: Option<Claimed>) {
+        match claimed {
+            Some(claimed) => {
+                self.begin(&wishes, claimed.owed);
+                self.lanes().mark(claimed.unfinished);
+            }
+            None => self.lanes().not_claimed(wishes.iter().map(|wish| wish.lane)),
+        }
+        if self.lanes().any_wanted() {
+            self.engine.bells.deliveries.notify_one();
+        }
+        self.gate.leave();
     }
 }
 

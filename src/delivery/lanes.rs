@@ -68,6 +68,10 @@ pub(super) struct Lanes {
     elsewhere: HashMap<i64, usize>,
     /// Leased here by the mark of the application.
     held: HashMap<i64, usize>,
+    /// Room that claims under way may fill, by lane. Nothing else is asked of such a lane.
+    asked: HashMap<i64, usize>,
+    /// Lanes among those that may have something due all the same.
+    later: HashSet<i64>,
     settings: LaneSettings,
 }
 
@@ -122,6 +126,8 @@ impl Lanes {
             must_learn: false,
             elsewhere: HashMap::new(),
             held: HashMap::new(),
+            asked: HashMap::new(),
+            later: HashSet::new(),
             settings,
         }
     }
@@ -139,6 +145,7 @@ impl Lanes {
         let shards = &self.shards;
         let ours = |lane: &i64| shards.get(shard_of(*lane)).is_some_and(Option::is_some);
         self.lanes.retain(|lane, state| ours(lane) || state.taken > 0);
+        self.later.retain(ours);
         for (lane, state) in &mut self.lanes {
             if !ours(lane) {
                 state.forget_limits();
@@ -157,9 +164,11 @@ impl Lanes {
     /// These lanes may have something due.
     pub(super) fn mark(&mut self, lanes: impl IntoIterator<Item = i64>) {
         for lane in lanes {
-            if self.owns(lane) {
-                self.dirty.insert(lane);
+            if !self.owns(lane) {
+                continue;
             }
+            let to = if self.asked.contains_key(&lane) { &mut self.later } else { &mut self.dirty };
+            to.insert(lane);
         }
     }
 
@@ -226,7 +235,7 @@ impl Lanes {
         for lane in lanes {
             if self.owns(lane) {
                 self.lanes.entry(lane).or_default().ordered = Some(true);
-                self.dirty.insert(lane);
+                self.mark([lane]);
             }
         }
     }
@@ -236,15 +245,29 @@ impl Lanes {
     /// much as it leaves free: whoever comes next always finds room. So do the lanes of one
     /// application within what it may hold, however many of them hang.
     pub(super) fn take_wanted(&mut self, now: Timestamp) -> Vec<LaneWish> {
-        let total: usize = self.held.values().sum();
+        let dirty: Vec<i64> = self.dirty.iter().copied().collect();
+        self.take_among(dirty, now)
+    }
+
+    /// The same for some of them.
+    pub(super) fn take_among(
+        &mut self,
+        lanes: impl IntoIterator<Item = i64>,
+        now: Timestamp,
+    ) -> Vec<LaneWish> {
+        let mut held = self.held.clone();
+        for (lane, room) in &self.asked {
+            *held.entry(application_mark(*lane)).or_default() += room;
+        }
+        let total: usize = held.values().sum();
         let mut free = self.settings.in_flight.saturating_sub(total);
         let mut turns: HashMap<i64, Vec<i64>> = HashMap::new();
-        for lane in &self.dirty {
-            turns.entry(application_mark(*lane)).or_default().push(*lane);
+        for lane in lanes.into_iter().filter(|lane| self.dirty.contains(lane)) {
+            turns.entry(application_mark(lane)).or_default().push(lane);
         }
         let mut turns: Vec<(usize, i64, Vec<i64>)> = turns
             .into_iter()
-            .map(|(mark, lanes)| (self.held.get(&mark).copied().unwrap_or(0), mark, lanes))
+            .map(|(mark, lanes)| (held.get(&mark).copied().unwrap_or(0), mark, lanes))
             .collect();
         turns.sort_by_key(|(held, _, _)| *held);
         let mut wanted = Vec::new();
@@ -263,6 +286,7 @@ impl Lanes {
                 if room > 0 {
                     free = free.saturating_sub(room);
                     *held += room;
+                    self.asked.insert(id, room);
                     wanted.push(self.wish(id, room));
                 }
                 true
@@ -318,9 +342,20 @@ impl Lanes {
         if count > 0 {
             *self.held.entry(application_mark(id)).or_default() += count;
         }
+        self.asked.remove(&id);
         // A claim that was under way while the lane was lost is the last one.
-        if count >= room && self.owns(id) {
-            self.dirty.insert(id);
+        let again = self.later.remove(&id);
+        if again || count >= room {
+            self.mark([id]);
+        }
+    }
+
+    /// A claim came to nothing: its lanes are asked again.
+    pub(super) fn not_claimed(&mut self, lanes: impl IntoIterator<Item = i64>) {
+        for lane in lanes {
+            self.asked.remove(&lane);
+            self.later.remove(&lane);
+            self.mark([lane]);
         }
     }
 
@@ -406,8 +441,8 @@ impl Lanes {
     /// Asks again for a lane that had more than it had room for; whether there is one.
     fn again(&mut self, id: i64) -> bool {
         let more = self.lanes.get_mut(&id).is_some_and(|lane| std::mem::take(&mut lane.more));
-        if more && self.owns(id) {
-            self.dirty.insert(id);
+        if more {
+            self.mark([id]);
         }
         more
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::receivers::{RateLimit, Receiver, ReceiverCache};
 use super::sealer::Sealer;
+use super::takers::Takers;
 use crate::clock::Clock;
 use crate::formats::Formats;
 use crate::ids::Key;
@@ -27,6 +28,7 @@ pub struct Core {
     /// Of lanes whose receiver has no rate of its own.
     pub lane_rate: Option<RateLimit>,
     pub(super) receivers: ReceiverCache,
+    pub(super) takers: Takers,
     /// Whether events were appended that those who follow the feed have not been told of.
     pub(super) has_news: AtomicBool,
 }

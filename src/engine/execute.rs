@@ -10,15 +10,16 @@ use super::ledger::Ledger;
 use super::operation::{Operation, Outcome};
 use super::record::record;
 use super::submit::submit;
+use super::takers::Taken;
 use crate::store::{Run, StoreError, StoreResult, Transaction};
 
-/// One answer an operation, in their order.
+/// One answer an operation, in their order, and what this node has taken of what they made ready.
 pub(super) fn execute(
     core: &Core,
     transaction: &mut Transaction<'_>,
     operations: &[&Operation],
     run: Run,
-) -> StoreResult<Vec<Outcome>> {
+) -> StoreResult<(Vec<Outcome>, Taken)> {
     let now = core.clock.now();
     let mut outcomes: Vec<Option<Outcome>> = operations.iter().map(|_| None).collect();
     let mut submits = Vec::new();
@@ -58,6 +59,9 @@ pub(super) fn execute(
             _ => {}
         }
     }
+    let taken = Taken::of(core, transaction, &mut outcomes, now)?;
     let missing = || StoreError::Corrupt("an operation got no answer".to_owned());
-    outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect()
+    let outcomes: StoreResult<_> =
+        outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect();
+    Ok((outcomes?, taken))
 }

@@ -144,7 +144,9 @@ impl Engine {
         let outcome = self.writer.execute(Operation::Submit(submit)).await;
         match outcome {
             Ok(Outcome::Submit(Ok(Submitted::New { queues, lanes }))) => {
-                self.bells.ring_queues(queues);
+                if !queues.is_empty() {
+                    self.bells.ring_queues(queues);
+                }
                 self.bells.ring_lanes(&lanes);
                 Ok(None)
             }

@@ -17,6 +17,7 @@ mod error;
 mod execute;
 mod feed;
 mod files;
+mod gate;
 mod groups;
 mod health;
 mod intake;
@@ -32,12 +33,13 @@ mod replay;
 mod sealer;
 mod stored;
 mod submit;
+mod takers;
 mod view;
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -59,6 +61,7 @@ pub use endpoints::{
 pub use error::{EngineError, EngineResult};
 pub use feed::{FeedEvent, FeedFilter, FeedPage, FeedPasses, FeedStep};
 pub use files::{Descriptor, Output};
+pub use gate::Gate;
 pub use health::TROUBLE_KEPT_MILLIS;
 pub use intake::{BatchAnswer, NewJob, folded};
 pub use keeping::PurgedPage;
@@ -66,7 +69,7 @@ pub use ledger::RECEIVER_GONE;
 pub use membership::{NODE_LIFE, SHARDS, Sight, Standing};
 pub use neighbours::LOOK_PERIOD;
 pub use operation::{
-    Applied, ClaimedBatch, ClaimedJob, Health, Idempotency, LaneChange, LaneWish, Next,
+    Applied, Claimed, ClaimedBatch, ClaimedJob, Health, Idempotency, LaneChange, LaneWish, Next,
     OwedDelivery, Record, Recorded, RenderPayload,
 };
 pub use queries::EventView;
@@ -74,6 +77,7 @@ pub use receivers::{ClientErrors, NewCallback, Ordering, RateLimit, Receiver, ap
 pub use replay::{REPLAY_QUEUE, REPLAY_TYPE, ReplayCount, ReplayOrder, ReplayProgress, ReplayStep};
 pub use sealer::Sealer;
 pub use stored::StoredJob;
+pub use takers::{JobWish, TakesDeliveries, TakesJobs};
 pub use view::job as job_view;
 
 pub use crate::store::lists::{JobQuery, OrderBy};
@@ -141,6 +145,7 @@ impl Engine {
             formats: parts.formats,
             public_url: parts.public_url,
             receivers: receivers::ReceiverCache::default(),
+            takers: takers::Takers::default(),
             has_news: AtomicBool::new(false),
             disable_after_millis: i64::try_from(parts.disable_after.as_millis())
                 .ok()
@@ -154,11 +159,12 @@ impl Engine {
                 execute::execute(&shared, transaction, operations, run)
             });
         let (told, rung, observe) = (Arc::clone(&core), Arc::clone(&bells), parts.observe_batch);
-        let observe_batch = move |operations| {
+        let committed = move |operations, taken: takers::Taken| {
+            taken.hand_over();
             observe(operations);
             Engine::tell_news(&told, &rung);
         };
-        let writer = Writer::start(parts.store.location(), executor, observe_batch)?;
+        let writer = Writer::start(parts.store.location(), executor, committed)?;
         let mut engine = Engine {
             core,
             store: parts.store,
@@ -172,6 +178,7 @@ impl Engine {
         };
         engine.agree_on_master_key().await?;
         engine.node = engine.custom(Vec::new(), |transaction, _, _| Ok(transaction.key()?)).await?;
+        engine.core.takers.set_node(engine.node, &engine.node_name);
         Ok(engine)
     }
 
@@ -261,6 +268,16 @@ impl Engine {
         self.writer.close();
     }
 
+    /// From now on jobs are offered to `taker` as soon as they are ready.
+    pub fn offer_jobs(&self, taker: Weak<dyn TakesJobs>) {
+        self.core.takers.set_jobs(taker);
+    }
+
+    /// From now on deliveries are offered to `taker` as soon as they are due.
+    pub fn offer_deliveries(&self, taker: Weak<dyn TakesDeliveries>) {
+        self.core.takers.set_deliveries(taker);
+    }
+
     /// Takes ready jobs for this node.
     pub async fn claim(
         &self,
@@ -270,12 +287,17 @@ impl Engine {
         let claim = Claim { node: self.node, node_name: self.node_name.clone(), queues, limit };
         match self.writer.execute(Operation::Claim(claim)).await? {
             Outcome::Claim(batch) => {
-                self.bells.ring_lanes(&batch.lanes);
-                batch.ended.iter().for_each(|job| self.bells.ring_end(*job));
+                self.tell_claimed(&batch);
                 Ok(batch)
             }
             _ => Err(confused()),
         }
+    }
+
+    /// Rings for what a claim of jobs has made ready besides.
+    pub fn tell_claimed(&self, batch: &ClaimedBatch) {
+        self.bells.ring_lanes(&batch.lanes);
+        batch.ended.iter().for_each(|job| self.bells.ring_end(*job));
     }
 
     /// One command on one job.

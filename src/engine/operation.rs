@@ -13,6 +13,7 @@ use super::error::EngineResult;
 use super::files::{Descriptor, Output};
 use super::receivers::Receiver;
 use super::stored::StoredJob;
+use super::takers::Taken;
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, JobState, Submission};
 use crate::store::deliveries::ClosedAttempt;
@@ -351,6 +352,20 @@ pub struct Record {
     pub health: Option<Health>,
     /// What it means for its lane, if anything changes.
     pub lane: Option<LaneChange>,
+    /// Whether others may stand behind it.
+    pub is_in_order: bool,
+}
+
+impl Record {
+    /// Whether anything follows from it.
+    fn is_plain(&self) -> bool {
+        matches!(self.next, Next::Delivered)
+            && !self.is_in_order
+            && !self.receiver_gone
+            && self.disable.is_none()
+            && self.health.is_none()
+            && self.lane.is_none()
+    }
 }
 
 /// What came of a record.
@@ -388,6 +403,7 @@ pub fn subject(kind: &str, id: impl Hash) -> u64 {
 
 impl StoreOperation for Operation {
     type Outcome = Outcome;
+    type Aside = Taken;
 
     fn subjects(&self, add: &mut dyn FnMut(u64)) {
         match self {
@@ -427,5 +443,9 @@ impl StoreOperation for Operation {
             Operation::Record(_) => 1,
             Operation::Custom(_) => 4,
         }
+    }
+
+    fn may_wait(&self) -> bool {
+        matches!(self, Operation::Record(record) if record.is_plain())
     }
 }

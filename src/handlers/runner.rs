@@ -5,9 +5,9 @@
 
 mod attempt;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -16,7 +16,9 @@ use tracing::Instrument;
 
 use super::Handler;
 use super::context::{Services, Stop};
-use crate::engine::{ClaimedJob, EngineError, EngineResult, REPLAY_QUEUE};
+use crate::engine::{
+    ClaimedBatch, ClaimedJob, EngineError, EngineResult, Gate, JobWish, REPLAY_QUEUE, TakesJobs,
+};
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, Status};
 use crate::telemetry::{Metrics, complain};
@@ -74,6 +76,12 @@ pub struct Runner {
     busy: AtomicUsize,
     /// Of those, the ones whose work goes on.
     working: AtomicUsize,
+    /// Slots that are kept for claims under way.
+    kept: Mutex<usize>,
+    /// What was wished for beside `step`.
+    gate: Gate,
+    /// Where tries run; nothing is taken beside `step` before that is known.
+    runtime: OnceLock<tokio::runtime::Handle>,
     freed: Notify,
     chance: Box<dyn Fn() -> f64 + Send + Sync>,
 }
@@ -107,6 +115,9 @@ impl Runner {
             queues: Mutex::default(),
             busy: AtomicUsize::new(0),
             working: AtomicUsize::new(0),
+            kept: Mutex::default(),
+            gate: Gate::default(),
+            runtime: OnceLock::new(),
             freed: Notify::new(),
             chance: Box::new(chance),
         }
@@ -121,12 +132,20 @@ impl Runner {
         self.busy.load(Ordering::SeqCst)
     }
 
-    /// How many more tries may begin. A slot is for work: while the end of one is being recorded,
-    /// another one may have it. What is still to be recorded is bounded, too.
-    fn room(&self) -> usize {
+    /// Keeps as many slots as are free for a claim. A slot is for work: while the end of one try is
+    /// being recorded, another one may have it. What is still to be recorded is bounded, too.
+    fn keep_room(&self) -> usize {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let free = self.limits.slots.saturating_sub(self.working.load(Ordering::SeqCst));
         let unrecorded = self.limits.slots.saturating_mul(MOST_A_SLOT);
-        free.min(unrecorded.saturating_sub(self.busy()))
+        let room = free.min(unrecorded.saturating_sub(self.busy())).saturating_sub(*kept);
+        *kept += room;
+        room
+    }
+
+    /// The claim is over, and what it brought has its slots.
+    fn give_room(&self, room: usize) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) -= room;
     }
 
     /// Looks for work that no bell told of: jobs whose time has come, queues with ready jobs. When
@@ -143,6 +162,7 @@ impl Runner {
     /// beside `step`.
     pub async fn rescue_strays(&self) -> EngineResult<()> {
         let engine = &self.services.engine;
+        let _shut = self.gate.shut().await;
         // Whatever was claimed before this read is among the running or has ended, and what has
         // ended since refuses its token.
         for lease in engine.own_leases().await? {
@@ -192,10 +212,16 @@ impl Runner {
     /// Claims what fits and starts it.
     pub async fn step(self: &Arc<Self>) -> EngineResult<Step> {
         self.note_queues(self.services.engine.bells.take_queues());
-        let room = self.room();
+        let room = self.keep_room();
         if room == 0 {
             return Ok(Step::Full);
         }
+        let step = self.claim(room).await;
+        self.give_room(room);
+        step
+    }
+
+    async fn claim(self: &Arc<Self>, room: usize) -> EngineResult<Step> {
         let wanted = self.wanted(room);
         if wanted.is_empty() {
             return Ok(Step::Idle);
@@ -238,7 +264,11 @@ impl Runner {
         );
         let runner = Arc::clone(self);
         let attempt = async move { runner.attempt(claimed, stop, released, lost).await };
-        tokio::spawn(attempt.instrument(span));
+        let attempt = attempt.instrument(span);
+        match self.runtime.get() {
+            Some(runtime) => runtime.spawn(attempt),
+            None => tokio::spawn(attempt),
+        };
     }
 
     /// Ends work whose lease is gone.
@@ -299,6 +329,7 @@ impl Runner {
 
     /// Waits until nothing runs, up to `grace`; then hands the rest back.
     pub async fn drain(&self, grace: Duration) {
+        self.gate.close().await;
         if self.wait_idle(grace).await {
             return;
         }
@@ -325,8 +356,17 @@ impl Runner {
         }
     }
 
+    /// From now on jobs are also taken in the transaction that makes them ready.
+    pub fn take_offers(self: &Arc<Self>) {
+        self.runtime.get_or_init(tokio::runtime::Handle::current);
+        self.gate.open();
+        let this: Weak<Runner> = Arc::downgrade(self);
+        self.services.engine.offer_jobs(this);
+    }
+
     /// Loops until `shutdown` says so. `beat` is called on every turn.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+        self.take_offers();
         let mut last_look = Instant::now() - LOOK_PERIOD;
         let mut next_due: Option<Timestamp> = None;
         let mut strays_at = Instant::now();
@@ -365,6 +405,7 @@ impl Runner {
                 _ = shutdown.changed() => {}
             }
         }
+        self.gate.close().await;
     }
 
     /// Watches leases until `shutdown`.
@@ -385,5 +426,33 @@ impl Runner {
                 _ = shutdown.changed() => {}
             }
         }
+    }
+}
+
+impl TakesJobs for Runner {
+    /// Queues with slots of their own are left to `step`, which counts them.
+    fn wish(&self, queues: &BTreeSet<String>) -> Option<JobWish> {
+        let free = |queue: &&String| !self.limits.queue_slots.contains_key(*queue);
+        let queues: Vec<&String> = queues.iter().filter(free).collect();
+        if queues.is_empty() || !self.gate.enter() {
+            return None;
+        }
+        let room = self.keep_room();
+        if room == 0 {
+            self.gate.leave();
+            return None;
+        }
+        Some((queues.into_iter().map(|queue| (queue.clone(), room)).collect(), room))
+    }
+
+    fn take(self: Arc<Self>, (_, room): JobWish, batch: Option<ClaimedBatch>) {
+        if let Some(batch) = batch {
+            self.services.engine.tell_claimed(&batch);
+            for claimed in batch.jobs {
+                self.start(claimed);
+            }
+        }
+        self.give_room(room);
+        self.gate.leave();
     }
 }

@@ -5,7 +5,6 @@
 //! When a batch fails, it is undone and its operations are run one by one, so that one bad
 //! operation spoils only itself. Must not know what the operations do.
 
-use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -16,10 +15,9 @@ use super::error::{StoreError, StoreResult};
 use super::nodes;
 use crate::ids::Key;
 
-/// Operations in one transaction at most: bounds its length and what one failure repeats.
-const LARGEST_BATCH: usize = 512;
-/// Weight in one transaction at most; a batch submission weighs as much as its jobs.
-const HEAVIEST_BATCH: usize = 2_048;
+mod queue;
+use queue::{Queue, Waiting};
+
 /// Writer threads on Postgres: enough that one batch is built while others wait for the disk.
 const POSTGRES_WRITERS: usize = 3;
 
@@ -29,6 +27,9 @@ pub trait Operation: Send + Sync + 'static {
     /// What the caller gets.
     type Outcome: Send + 'static;
 
+    /// What comes of a whole transaction besides; dropped when it is undone.
+    type Aside: Send + 'static;
+
     /// Hashes of the subjects it changes; two operations that share one never share a batch.
     fn subjects(&self, add: &mut dyn FnMut(u64));
 
@@ -36,12 +37,19 @@ pub trait Operation: Send + Sync + 'static {
     fn weight(&self) -> usize {
         1
     }
+
+    /// Whether nobody waits for it, so that it may wait a little for a commit it can share.
+    fn may_wait(&self) -> bool {
+        false
+    }
 }
 
-/// Runs a batch inside a transaction: one answer an operation, in order.
-pub type Executor<O> = dyn Fn(&mut Transaction<'_>, &[&O], Run) -> StoreResult<Vec<<O as Operation>::Outcome>>
-    + Send
-    + Sync;
+/// One answer an operation, in order, and what else came of it.
+pub type Executed<O> = (Vec<<O as Operation>::Outcome>, <O as Operation>::Aside);
+
+/// Runs a batch inside a transaction.
+pub type Executor<O> =
+    dyn Fn(&mut Transaction<'_>, &[&O], Run) -> StoreResult<Executed<O>> + Send + Sync;
 
 /// Keys reserved at once.
 const KEY_BLOCK: i64 = 4_096;
@@ -51,6 +59,8 @@ pub struct Transaction<'a> {
     connection: &'a mut Connection,
     keys: &'a mut KeyBlock,
     run: Run,
+    /// Whether something is run along that no operation asked for.
+    carries: bool,
 }
 
 /// Row keys that belong to one writer. A block that was reserved in a transaction is only as
@@ -71,6 +81,17 @@ impl Transaction<'_> {
         }
         self.keys.next += 1;
         Ok(self.keys.next - 1)
+    }
+
+    /// Something is run along from here on that no operation asked for: should that fail, the
+    /// operations are run again without it.
+    pub fn carry(&mut self) {
+        self.carries = true;
+    }
+
+    /// Whether something may be run along.
+    pub fn may_carry(&self) -> bool {
+        self.run == Run::First
     }
 
     /// Whether its operations may have been run before: what they find done may be their own doing.
@@ -98,24 +119,16 @@ impl std::ops::DerefMut for Transaction<'_> {
 pub enum Run {
     /// No.
     First,
+    /// No, but in a transaction that was undone: now each is run for itself.
+    Alone,
     /// Perhaps: its commit got no answer.
     Repeated,
-}
-
-struct Waiting<O: Operation> {
-    operation: O,
-    answer: oneshot::Sender<StoreResult<O::Outcome>>,
-}
-
-struct Queue<O: Operation> {
-    waiting: VecDeque<Waiting<O>>,
-    closed: bool,
 }
 
 struct Shared<O: Operation> {
     queue: Mutex<Queue<O>>,
     bell: Condvar,
-    observe_batch: Box<dyn Fn(usize) + Send + Sync>,
+    committed: Box<dyn Fn(usize, O::Aside) + Send + Sync>,
 }
 
 /// Hands operations to the writer threads.
@@ -125,16 +138,17 @@ pub struct Writer<O: Operation> {
 }
 
 impl<O: Operation> Writer<O> {
-    /// Starts the threads. `observe_batch` is told the size of every committed batch.
+    /// Starts the threads. `committed` is told the size of every batch after its commit, and what
+    /// came of it besides.
     pub fn start(
         location: &Location,
         executor: Arc<Executor<O>>,
-        observe_batch: impl Fn(usize) + Send + Sync + 'static,
+        committed: impl Fn(usize, O::Aside) + Send + Sync + 'static,
     ) -> StoreResult<Writer<O>> {
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { waiting: VecDeque::new(), closed: false }),
+            queue: Mutex::new(Queue::new()),
             bell: Condvar::new(),
-            observe_batch: Box::new(observe_batch),
+            committed: Box::new(committed),
         });
         let count = match location.backend {
             Backend::Sqlite => 1,
@@ -166,7 +180,7 @@ impl<O: Operation> Writer<O> {
             if queue.closed {
                 return Err(StoreError::Closed);
             }
-            queue.waiting.push_back(Waiting { operation, answer });
+            queue.push(operation, answer);
         }
         self.shared.bell.notify_one();
         outcome.await.unwrap_or(Err(StoreError::Closed))
@@ -209,13 +223,18 @@ impl<O: Operation> Worker<O> {
     fn take(&self) -> Option<Vec<Waiting<O>>> {
         let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if !queue.waiting.is_empty() {
-                return Some(select(&mut queue.waiting));
+            if queue.is_empty() {
+                if queue.closed {
+                    return None;
+                }
+                queue = self.shared.bell.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
-            if queue.closed {
-                return None;
-            }
-            queue = self.shared.bell.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            let Some(left) = queue.wait_left().filter(|_| !queue.closed) else {
+                return Some(queue.select());
+            };
+            let waited = self.shared.bell.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -228,14 +247,14 @@ impl<O: Operation> Worker<O> {
                 }
             }
             // Without a database there is no use in trying each one for itself.
-            Err(Failed { error: StoreError::Unavailable(cause), ambiguous: false }) => {
+            Err(Failed { error: StoreError::Unavailable(cause), ambiguous: false, .. }) => {
                 let mut cause = Some(cause);
                 for waiting in batch {
                     let error = StoreError::Unavailable(cause.take().flatten());
                     let _ = waiting.answer.send(Err(error));
                 }
             }
-            Err(Failed { error, ambiguous: false })
+            Err(Failed { error, ambiguous: false, carried: false })
                 if batch.len() == 1 && !matches!(error, StoreError::Undone(_)) =>
             {
                 if !error.is_passing() {
@@ -245,13 +264,13 @@ impl<O: Operation> Worker<O> {
                     let _ = waiting.answer.send(Err(error));
                 }
             }
-            Err(Failed { error, ambiguous }) => {
+            Err(Failed { error, ambiguous, .. }) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     operations = batch.len(),
                     "a batch was undone; running its operations one by one"
                 );
-                let run = if ambiguous { Run::Repeated } else { Run::First };
+                let run = if ambiguous { Run::Repeated } else { Run::Alone };
                 for waiting in batch {
                     let outcome = self.attempt_alone(&waiting.operation, run);
                     if let Err(Failed { error, .. }) = &outcome
@@ -273,7 +292,7 @@ impl<O: Operation> Worker<O> {
         let mut tries = 1;
         loop {
             match self.attempt(&[operation], run) {
-                Err(Failed { error: StoreError::Undone(_), ambiguous: false })
+                Err(Failed { error: StoreError::Undone(_), ambiguous: false, .. })
                     if tries < MOST_TRIES =>
                 {
                     tries += 1;
@@ -285,7 +304,7 @@ impl<O: Operation> Worker<O> {
 
     /// One transaction over `operations`.
     fn attempt(&mut self, operations: &[&O], run: Run) -> Result<Vec<O::Outcome>, Failed> {
-        let before = |error| Failed { error, ambiguous: false };
+        let before = |error| Failed { error, ambiguous: false, carried: false };
         if let Err(error) = self.begin() {
             self.mend(&error);
             return Err(before(error));
@@ -293,27 +312,28 @@ impl<O: Operation> Worker<O> {
         let Worker { connection: Some(connection), keys, executor, .. } = self else {
             return Err(before(StoreError::Closed));
         };
-        let mut transaction = Transaction { connection, keys, run };
+        let mut transaction = Transaction { connection, keys, run, carries: false };
         // A defect in one operation must not take the writer, and with it the server, along.
         let run = AssertUnwindSafe(|| executor(&mut transaction, operations, run));
-        let outcomes = std::panic::catch_unwind(run)
+        let executed = std::panic::catch_unwind(run)
             .unwrap_or_else(|_| Err(StoreError::Corrupt("an operation panicked".to_owned())));
-        match outcomes {
-            Ok(outcomes) => match connection.commit() {
+        let carried = transaction.carries;
+        match executed {
+            Ok((outcomes, aside)) => match connection.commit() {
                 Ok(()) => {
                     self.keys.provisional = false;
-                    (self.shared.observe_batch)(operations.len());
+                    (self.shared.committed)(operations.len(), aside);
                     Ok(outcomes)
                 }
                 Err(error) => {
                     let ambiguous = matches!(error, StoreError::Unavailable(_));
                     self.mend(&error);
-                    Err(Failed { error, ambiguous })
+                    Err(Failed { error, ambiguous, carried })
                 }
             },
             Err(error) => {
                 self.mend(&error);
-                Err(before(error))
+                Err(Failed { error, ambiguous: false, carried })
             }
         }
     }
@@ -354,31 +374,6 @@ struct Failed {
     error: StoreError,
     /// The commit was sent and got no answer.
     ambiguous: bool,
-}
-
-/// Takes from the front what may share a transaction; the rest keeps its order.
-fn select<O: Operation>(waiting: &mut VecDeque<Waiting<O>>) -> Vec<Waiting<O>> {
-    let mut taken: HashSet<u64> = HashSet::new();
-    let mut batch = Vec::new();
-    let mut left = VecDeque::new();
-    let mut weight = 0;
-    while let Some(next) = waiting.pop_front() {
-        let mut subjects = Vec::new();
-        next.operation.subjects(&mut |subject| subjects.push(subject));
-        // A skipped operation still bars its subjects: those behind it must not overtake it here.
-        let free = subjects.iter().all(|subject| !taken.contains(subject));
-        taken.extend(subjects);
-        if free {
-            weight += next.operation.weight();
-            batch.push(next);
-        } else {
-            left.push_back(next);
-        }
-        if batch.len() >= LARGEST_BATCH || weight >= HEAVIEST_BATCH {
-            break;
-        }
-    }
-    left.append(waiting);
-    *waiting = left;
-    batch
+    /// It may be the fault of what was run along.
+    carried: bool,
 }

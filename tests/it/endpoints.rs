@@ -163,15 +163,15 @@ impl World {
 }
 
 /// A path whose answer waits for a word of the test.
-struct Gate {
-    arrivals: mpsc::Receiver<()>,
+pub struct Gate {
+    pub arrivals: mpsc::Receiver<()>,
     /// Dropped, it lets everybody through.
     closed: mpsc::Sender<()>,
 }
 
 impl Gate {
     /// Until it is opened, the receiver can be asked nothing.
-    fn on(receiver: &Receiver, path: &str, reply: Reply) -> Gate {
+    pub fn on(receiver: &Receiver, path: &str, reply: Reply) -> Gate {
         let (arrived, arrivals) = mpsc::channel();
         let (closed, opened) = mpsc::channel();
         receiver.on_with(path, move |_| {
@@ -186,7 +186,7 @@ impl Gate {
         self.arrivals.recv_timeout(PATIENCE).expect("a request");
     }
 
-    fn open(self) {
+    pub fn open(self) {
         drop(self.closed);
     }
 }

@@ -25,6 +25,7 @@ mod kills;
 mod lifecycle;
 mod limits_over_nodes;
 mod membership;
+mod offers;
 mod ordering;
 mod readme;
 mod receiving;

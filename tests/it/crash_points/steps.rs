@@ -120,6 +120,7 @@ fn record(owed: &OwedDelivery, node: &Node) -> Record {
         disable: None,
         health: None,
         lane: None,
+        is_in_order: owed.receiver.ordering != ringback::engine::Ordering::None,
     }
 }
 

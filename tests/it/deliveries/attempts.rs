@@ -72,6 +72,7 @@ fn received(owed: &OwedDelivery, now: i64) -> Record {
         disable: None,
         health: None,
         lane: None,
+        is_in_order: owed.receiver.ordering != ringback::engine::Ordering::None,
     }
 }
 

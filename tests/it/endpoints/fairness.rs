@@ -57,10 +57,12 @@ impl World {
 
     /// How long somebody's first delivery takes while nobody else has anything to send.
     async fn undisturbed(&self, newcomer: &(Caller, String)) -> Duration {
-        let running = self.run();
+        let (switch, shutdown) = watch::channel(false);
+        let running = tokio::spawn(Arc::clone(&self.node.dispatcher).run(shutdown, || {}));
         let took = self.first_delivery(newcomer).await;
         self.node.settle_deliveries().await;
-        running.send_replace(true);
+        switch.send_replace(true);
+        running.await.expect("it ends");
         took
     }
 

@@ -27,6 +27,7 @@ fn received(owed: &OwedDelivery, now: i64, lane: LaneChange) -> Record {
         disable: None,
         health: None,
         lane: Some(lane),
+        is_in_order: false,
     }
 }
 

@@ -64,6 +64,7 @@ fn record_of(node: &Node, owed: &OwedDelivery, next: Next) -> Record {
         disable: None,
         health: None,
         lane: None,
+        is_in_order: owed.receiver.ordering != ringback::engine::Ordering::None,
     }
 }
 
