@@ -15,7 +15,7 @@ use super::record::follow;
 use super::stored::read_id;
 use crate::ids::{Key, Timestamp};
 use crate::store::deliveries::{
-    Ended, LiveChange, OrderedRow, OwedRow, Predecessor, manner, phase, status,
+    BegunAttempt, Ended, LiveChange, OrderedRow, OwedRow, Predecessor, manner, phase, status,
 };
 use crate::store::{StoreError, StoreResult, Transaction, deliveries, receivers};
 
@@ -102,7 +102,12 @@ pub(super) fn claim_deliveries(
             tries: row.tries + 1,
             previous_failure: row.previous_failure.clone(),
         });
-        begun.push((row.id, attempt, now.0));
+        begun.push(BegunAttempt {
+            delivery_id: row.id,
+            number: attempt,
+            started_at: now.0,
+            endpoint_id: receiver.is_endpoint.then_some(receiver.key),
+        });
         owed.push(OwedDelivery {
             key: row.id,
             id: read_id(&row.public_id)?,

@@ -87,7 +87,7 @@ impl Engine {
         let now = self.now();
         let (key, lane) = (row.id, row.lane);
         let since = now.plus_millis(-WINDOW_MILLIS);
-        let (tried, phases, trouble) = self
+        let (attempts, phases, trouble) = self
             .store
             .read(move |connection| {
                 Ok((
@@ -103,17 +103,19 @@ impl Engine {
         };
         let is_blocked = row.blocked_by.is_some();
         let behind = count(phase::FRESH) + count(phase::BEHIND);
-        let attempts = &tried.attempts;
+        // All that began since then are among them.
+        let is_full = i64::try_from(attempts.len()).is_ok_and(|count| count >= LOOKED_AT);
+        let oldest_try = attempts.last().filter(|_| is_full).map(|row| Timestamp(row.started_at));
         let delivered = attempts.iter().filter(|row| row.outcome == "delivered").count();
         let oldest = phases.iter().filter(|row| row.phase != phase::BLOCKING);
         Ok(EndpointStats {
             state: view::state(&row),
             disabled_reason: row.disabled_reason.clone(),
-            window_start: Timestamp(tried.since),
+            window_start: oldest_try.unwrap_or(since),
             attempts: attempts.len(),
             delivered,
             success_rate: (!attempts.is_empty()).then(|| delivered as f64 / attempts.len() as f64),
-            latency_ms: latency(attempts),
+            latency_ms: latency(&attempts),
             backlog: BacklogView {
                 pending: count(phase::WAITING),
                 sending: count(phase::LEASED),

@@ -7,19 +7,39 @@ use crate::ids::Key;
 use crate::store::connection::Connection;
 use crate::store::error::StoreResult;
 use crate::store::rows::{Column, Kind, OnConflict, Rows};
-use crate::store::statement::{Cell, Statement};
+use crate::store::statement::Statement;
 
-/// Attempts that begin: `(delivery, number, when)`.
-pub fn begin_attempts(connection: &mut Connection, begun: &[(Key, i64, i64)]) -> StoreResult<()> {
+/// An attempt that begins.
+#[derive(Debug, Clone, Copy)]
+pub struct BegunAttempt {
+    /// Delivery.
+    pub delivery_id: Key,
+    /// 1, 2, 3 …
+    pub number: i64,
+    /// When.
+    pub started_at: i64,
+    /// To which endpoint; a callback has none.
+    pub endpoint_id: Option<Key>,
+}
+
+/// Writes down attempts that begin.
+pub fn begin_attempts(connection: &mut Connection, begun: &[BegunAttempt]) -> StoreResult<()> {
     const COLUMNS: &[Column] = &[
         ("delivery_id", Kind::Int),
         ("number", Kind::Int),
         ("started_at", Kind::Int),
         ("outcome", Kind::Text),
+        ("endpoint_id", Kind::Int),
     ];
     let mut rows = Rows::new("attempts", COLUMNS);
-    for (delivery, number, at) in begun {
-        rows.push([(*delivery).into(), (*number).into(), (*at).into(), "started".into()]);
+    for attempt in begun {
+        rows.push([
+            attempt.delivery_id.into(),
+            attempt.number.into(),
+            attempt.started_at.into(),
+            "started".into(),
+            attempt.endpoint_id.into(),
+        ]);
     }
     connection.insert(rows, OnConflict::Fail)?;
     Ok(())
@@ -165,65 +185,15 @@ pub struct TriedRow {
     pub response_status: Option<i64>,
 }
 
-/// Newest attempts of an endpoint.
-#[derive(Debug)]
-pub struct Tried {
-    /// Newest first.
-    pub attempts: Vec<TriedRow>,
-    /// All that began since then are among them.
-    pub since: i64,
-}
-
-#[derive(QueryableByName)]
-struct EndedRow {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-    #[diesel(sql_type = BigInt)]
-    completed_at: i64,
-}
-
-#[derive(QueryableByName)]
-struct RetriedRow {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-}
-
-/// Attempts of an endpoint that have ended, since a time and as many at most. Deliveries that nobody
-/// has tried are not looked at, however many wait.
+/// Attempts of an endpoint that have ended, newest first: those since a time, and as many at most.
 pub fn tried(
     connection: &mut Connection,
     endpoint: Key,
     since: i64,
     most: i64,
-) -> StoreResult<Tried> {
-    // The newest attempts may be of deliveries that did not end last. Of those that wait for another
-    // try all are looked at, up to so many times the attempts.
-    const ENDED: i64 = 2;
-    const RETRIED: i64 = 5;
-    let sql = "SELECT id, completed_at FROM deliveries \
-               WHERE endpoint_id = ? AND endpoint_id IS NOT NULL AND completed_at >= ? \
-               AND completed_at IS NOT NULL AND attempts > 0 ORDER BY completed_at DESC LIMIT ?";
-    let ended: Vec<EndedRow> =
-        connection.load(Statement::new(sql).bind(endpoint).bind(since).bind(most * ENDED))?;
-    let sql = "SELECT id FROM live_deliveries WHERE receiver_id = ? \
-               AND (previous_failure IS NOT NULL OR (attempts > 0 AND manner IN (1, 2))) \
-               ORDER BY id DESC LIMIT ?";
-    let retried: Vec<RetriedRow> =
-        connection.load(Statement::new(sql).bind(endpoint).bind(most * RETRIED))?;
-    // What began later than the end of the last of them is of one of these, or of one not ended.
-    let is_full = i64::try_from(ended.len()).is_ok_and(|ended| ended >= most * ENDED);
-    let oldest = ended.last().filter(|_| is_full).map(|row| row.completed_at);
-    let mut since = oldest.unwrap_or(since).max(since);
-    let keys = ended.iter().map(|row| row.id).chain(retried.iter().map(|row| row.id));
+) -> StoreResult<Vec<TriedRow>> {
     let sql = "SELECT started_at, outcome, duration_ms, response_status FROM attempts \
-               WHERE started_at >= ? AND outcome <> 'started' AND delivery_id @key";
-    let within = vec![Cell::from(since)];
-    let mut attempts: Vec<TriedRow> =
-        connection.load_by_keys_within(sql, "", within, keys.map(Cell::from).collect())?;
-    attempts.sort_by_key(|row| std::cmp::Reverse(row.started_at));
-    attempts.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-    if let Some(oldest) = attempts.get(usize::try_from(most - 1).unwrap_or(usize::MAX)) {
-        since = oldest.started_at;
-    }
-    Ok(Tried { attempts, since })
+               WHERE endpoint_id = ? AND endpoint_id IS NOT NULL AND started_at >= ? \
+               AND outcome <> 'started' ORDER BY started_at DESC LIMIT ?";
+    connection.load(Statement::new(sql).bind(endpoint).bind(since).bind(most))
 }
