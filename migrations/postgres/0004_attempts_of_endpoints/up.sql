@@ -11,4 +11,4 @@ DROP INDEX deliveries_tried;
 DROP INDEX live_deliveries_tried;
 
 -- An attempt grows to four times its size when it is closed.
-ALTER TABLE attempts SET (fillfactor = 20);
+ALTER TABLE attempts SET (fillfactor = 25);
