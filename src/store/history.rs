@@ -177,13 +177,20 @@ pub struct Tally {
     #[diesel(sql_type = BigInt)]
     pub jobs: i64,
     /// Of those, with less or more than one whole life: created, started, succeeded, each event of
-    /// it delivered once where it was owed, by one attempt that is closed with its HTTP status.
+    /// it delivered once where it was owed, by one attempt that is closed with its HTTP status, or
+    /// still owed where nobody answers.
     #[diesel(sql_type = BigInt)]
     pub faulty: i64,
 }
 
-/// Looks at every job made after a key, of which each owes so many deliveries.
-pub fn tally(connection: &mut Connection, after: Key, deliveries: i64) -> StoreResult<Tally> {
+/// Looks at every job made after a key, of which each has so many deliveries, and so many more that
+/// it still owes.
+pub fn tally(
+    connection: &mut Connection,
+    after: Key,
+    delivered: i64,
+    owed: i64,
+) -> StoreResult<Tally> {
     if connection.backend() == Backend::Postgres {
         // A plan made for the empty tables of a minute ago would take hours.
         connection.batch("ANALYZE jobs, events, deliveries, attempts")?;
@@ -191,7 +198,7 @@ pub fn tally(connection: &mut Connection, after: Key, deliveries: i64) -> StoreR
     }
     let sql = "SELECT COUNT(*) AS jobs, COUNT(CASE WHEN \
                status = 3 AND events = 3 AND told = 3 AND deliveries = ? AND delivered = ? \
-               AND attempts = ? AND closed = ? THEN NULL ELSE 1 END) AS faulty FROM ( \
+               AND owed = ? AND attempts = ? AND closed = ? THEN NULL ELSE 1 END) AS faulty FROM ( \
                SELECT j.status, \
                (SELECT COUNT(*) FROM events e WHERE e.subject_id = j.id) AS events, \
                (SELECT COUNT(*) FROM events e WHERE e.subject_id = j.id AND e.type = CASE e.sequence \
@@ -200,17 +207,20 @@ pub fn tally(connection: &mut Connection, after: Key, deliveries: i64) -> StoreR
                (SELECT COUNT(*) FROM deliveries d WHERE d.subject_id = j.id) AS deliveries, \
                (SELECT COUNT(*) FROM deliveries d WHERE d.subject_id = j.id AND d.status = 1) \
                AS delivered, \
+               (SELECT COUNT(*) FROM deliveries d WHERE d.subject_id = j.id AND d.status = 0) \
+               AS owed, \
                (SELECT COUNT(*) FROM deliveries d JOIN attempts a ON a.delivery_id = d.id \
-                WHERE d.subject_id = j.id) AS attempts, \
+                WHERE d.subject_id = j.id AND d.status <> 0) AS attempts, \
                (SELECT COUNT(*) FROM deliveries d JOIN attempts a ON a.delivery_id = d.id \
                 WHERE d.subject_id = j.id AND a.outcome = 'delivered' AND a.finished_at IS NOT NULL \
                 AND a.response_status BETWEEN 200 AND 299) AS closed \
                FROM jobs j WHERE j.id > ?) AS each_job";
     let statement = Statement::new(sql)
-        .bind(deliveries)
-        .bind(deliveries)
-        .bind(deliveries)
-        .bind(deliveries)
+        .bind(delivered + owed)
+        .bind(delivered)
+        .bind(owed)
+        .bind(delivered)
+        .bind(delivered)
         .bind(after);
     Ok(connection.first::<Tally>(statement)?.unwrap_or(Tally { jobs: 0, faulty: 0 }))
 }

@@ -3,23 +3,40 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ringback::store::{Connection, Location};
 use serde_json::Value;
 
-use crate::support::database::{Backend, Database, on_both};
+use crate::support::database::{Backend, Database, number_on, on_both};
 use crate::support::process::ringback_in;
+use crate::support::wait::eventually;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Runs it on a database that holds nothing yet; what it prints with `--json`.
-fn bench(database: &Database, arguments: &[&str]) -> Value {
-    let url = match database.backend() {
+fn url(database: &Database) -> String {
+    match database.backend() {
         // It makes its own file.
         Backend::Sqlite => format!("sqlite://{}", database.folder().join("bench.db").display()),
         Backend::Postgres => database.url().to_owned(),
-    };
+    }
+}
+
+/// Runs it on a database that holds nothing yet; what it prints with `--json`.
+fn bench(database: &Database, arguments: &[&str]) -> Value {
+    let url = url(database);
     let all = [&["bench", "--json", "--database", &url], arguments].concat();
     let finished = ringback_in(Path::new("."), &all, PATIENCE).success();
     serde_json::from_str(&finished.stdout).expect("one JSON object")
+}
+
+/// Those of runs that are still under way beside this one go too.
+fn leaves_no_database(database: &Database) {
+    if database.backend() == Backend::Postgres {
+        let sql = "SELECT COUNT(*) AS number FROM pg_database \
+                   WHERE datname LIKE 'ringback_bench_%'";
+        let mut connection = database.connect();
+        let gone = || (number_on(&mut connection, sql) == 0).then_some(());
+        eventually("databases of ours to go", PATIENCE, gone);
+    }
 }
 
 fn positive(value: &Value) -> bool {
@@ -32,7 +49,33 @@ fn jobs_go_to_a_callback_and_endpoints_with_larger_payloads(database: Database) 
     let report = bench(&database, &more);
     assert!(positive(&report["jobsPerSecond"]), "{report}");
     assert!(positive(&report["cpuMsPerJob"]["server"]), "{report}");
+    assert!(positive(&report["submitToEndpointsMs"]["p99"]), "{report}");
     assert_eq!((&report["lost"], &report["duplicates"]), (&0.into(), &0.into()), "{report}");
+}
+
+on_both!(a_hanging_endpoint_is_owed_everything_and_nothing_is_lost);
+fn a_hanging_endpoint_is_owed_everything_and_nothing_is_lost(database: Database) {
+    let more = ["--jobs", "60", "--in-flight", "8", "--endpoints", "3", "--hanging", "1"];
+    let report = bench(&database, &more);
+    assert!(positive(&report["submitToEndpointsMs"]["p50"]), "{report}");
+    assert_eq!((&report["lost"], &report["duplicates"]), (&0.into(), &0.into()), "{report}");
+    let location = Location::parse(&url(&database)).expect("a location");
+    let mut connection = Connection::open(&location).expect("its database");
+    let mut count =
+        |what| number_on(&mut connection, &format!("SELECT COUNT(*) AS number FROM {what}"));
+    // 60 jobs and 2 before them.
+    assert_eq!((count("live_deliveries"), count("deliveries WHERE status = 1")), (62, 62 * 3));
+}
+
+on_both!(pairs_compare_a_hanging_endpoint_with_none);
+fn pairs_compare_a_hanging_endpoint_with_none(database: Database) {
+    let more = ["--jobs", "40", "--in-flight", "8", "--endpoints", "3", "--hanging", "1"];
+    let compared = bench(&database, &[&more[..], &["--pairs", "2"]].concat());
+    assert_eq!(compared["pairs"].as_array().map(Vec::len), Some(2), "{compared}");
+    for name in ["jobsPerSecond", "submitToEndpointsMsP50", "submitToEndpointsMsP99"] {
+        assert!(positive(&compared["median"][name]), "{name}: {compared}");
+    }
+    leaves_no_database(&database);
 }
 
 on_both!(pairs_compare_a_history_with_none_and_leave_nothing_else_behind);
@@ -43,11 +86,9 @@ fn pairs_compare_a_history_with_none_and_leave_nothing_else_behind(database: Dat
     assert_eq!(pairs.len(), 2);
     assert!(pairs.iter().all(|pair| positive(&pair["ratio"]["jobsPerSecond"])), "{compared}");
     assert!(positive(&compared["median"]["jobsPerSecond"]), "{compared}");
-    if database.backend() == Backend::Postgres {
-        let sql = "SELECT 1 / (CASE WHEN EXISTS (SELECT 1 FROM pg_database \
-                   WHERE datname LIKE 'ringback_bench_%') THEN 0 ELSE 1 END)";
-        database.connect().batch(sql).expect("no database of ours is left");
-    }
+    let with = &compared["pairs"][0]["with"];
+    assert!(positive(&with["submitMs"]["p50"]) && with["submitToEndpointsMs"].is_null(), "{with}");
+    leaves_no_database(&database);
 }
 
 on_both!(deliveries_that_are_due_go_to_many_endpoints);
@@ -66,6 +107,14 @@ fn what_cannot_be_measured_is_refused_by_name() {
         (&["--payload", "20000"], "16000"),
         (&["--endpoints", "1001"], "1000 at most"),
         (&["--deliveries", "--payload", "1"], "--payload"),
+        (&["--hanging", "1"], "--endpoints"),
+        (&["--hanging", "3", "--endpoints", "2"], "--endpoints 2: 2 at most"),
+        (&["--hanging", "1001", "--endpoints", "1000"], "1 to 1000"),
+        (&["--deliveries", "--hanging", "1", "--endpoints", "1"], "--hanging"),
+        (
+            &["--pairs", "1", "--history", "1000", "--hanging", "1", "--endpoints", "1"],
+            "--history 1000 and --hanging 1",
+        ),
     ] {
         let all = [&["bench"], arguments].concat();
         let refused = ringback_in(Path::new("."), &all, PATIENCE).failure().stderr;

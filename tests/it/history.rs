@@ -103,8 +103,12 @@ async fn copies_of_a_past_are_as_the_system_leaves_them(database: Database) {
         history::copy(&mut connection, &pattern, lot).expect("copies");
     }
     history::let_settle(&mut connection).expect("statistics");
-    let tally = history::tally(&mut connection, 0, 1).unwrap();
+    let tally = history::tally(&mut connection, 0, 1, 0).unwrap();
     assert_eq!((tally.jobs, tally.faulty), (21, 0));
+    for (delivered, owed) in [(0, 1), (1, 1), (2, 0)] {
+        let tally = history::tally(&mut connection, 0, delivered, owed).unwrap();
+        assert_eq!(tally.faulty, 21, "{delivered} delivered and {owed} owed");
+    }
     run(&node, &receiver, &caller, 2).await;
 
     let engine = &node.engine;

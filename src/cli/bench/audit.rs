@@ -23,8 +23,14 @@ fn read_metric(text: &str, name: &str) -> Option<f64> {
 /// Deliveries of a job that can be looked at: a page of them.
 pub(super) const MOST_DELIVERIES: usize = 100;
 
-/// What is wrong with a job that owes so many deliveries, if anything is.
-pub(super) async fn fault(api: &Api, job: Uuid, owed: usize) -> anyhow::Result<Option<String>> {
+/// What is wrong with a job that has so many deliveries, and so many more that wait for receivers
+/// who never answer, if anything is.
+pub(super) async fn fault(
+    api: &Api,
+    job: Uuid,
+    delivered: usize,
+    hanging: usize,
+) -> anyhow::Result<Option<String>> {
     let events = api.get_json(&format!("/v1/jobs/{job}/events")).await?;
     let types = strings(&events["events"], "type");
     if types != ["job.created", "job.started", "job.succeeded"] {
@@ -32,10 +38,18 @@ pub(super) async fn fault(api: &Api, job: Uuid, owed: usize) -> anyhow::Result<O
     }
     let deliveries = api.get_json(&format!("/v1/deliveries?jobId={job}&pageSize=100")).await?;
     let ids = strings(&deliveries["deliveries"], "id");
+    let owed = delivered + hanging;
     if ids.len() != owed {
         return Ok(Some(format!("job {job} has {} deliveries and not {owed}", ids.len())));
     }
-    for id in &ids {
+    let statuses = strings(&deliveries["deliveries"], "status");
+    let waits = |status: &str| hanging > 0 && matches!(status, "pending" | "sending");
+    let waiting = statuses.iter().filter(|status| waits(status)).count();
+    if waiting != hanging {
+        let fault = format!("of job {job} {waiting} deliveries wait and not {hanging}");
+        return Ok(Some(fault));
+    }
+    for (id, _) in ids.iter().zip(&statuses).filter(|(_, status)| !waits(status)) {
         if let Some(fault) = fault_of_delivery(api, id).await? {
             return Ok(Some(fault));
         }

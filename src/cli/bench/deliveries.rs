@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,14 +17,13 @@ use tokio::time::{Instant, timeout};
 
 use super::crew::Crew;
 use super::ground::{Ground, RATE};
-use super::measure::{Counters, settle, start_server, wait_until_ready};
+use super::measure::Counters;
 use super::notice::{LENGTH, Notice, Verdict};
 use super::orders::{SinkOrder, SinkReady};
 use super::report::{Cpu, rounded};
+use super::server::{self, settle};
 use super::{durability, processes};
 use crate::app::open_engine;
-use crate::cli::api::Api;
-use crate::cli::client::Target;
 use crate::engine::{
     Address, Caller, EndpointSettings, Engine, MOST_ENDPOINTS, NewEndpoint, NewJob, lookup_of,
 };
@@ -64,23 +64,18 @@ pub(super) async fn measure(
     sink.tell(&SinkOrder { secrets }).await?;
 
     let notices = TcpStream::connect((Ipv4Addr::LOCALHOST, ready.notices)).await?;
-    let (server, port) = start_server(crew, &ground.url, &ground.data).await?;
-    let api =
-        Api::new(Target::at((Ipv4Addr::LOCALHOST, port).into())?, &ground.application.api_key)?;
-    wait_until_ready(crew, &api).await?;
-    let database = processes::postmaster(&ground.url);
-    let before = Counters::read(&api, server, database).await?;
+    let server = server::start(crew, ground).await?;
+    let before = Counters::read(&server).await?;
     let received = receive(notices, deliveries).await?;
-    let settled = settle(&api).await?;
-    let spent =
-        Counters::read(&api, server, database).await?.since(&before, ground.location.backend);
+    let settled = settle(&server.api, 0).await?;
+    let spent = Counters::read(&server).await?.since(&before, ground.location.backend);
 
     let mut faults = received.strange;
     let lost = deliveries.saturating_sub(received.count);
     if lost > 0 || !settled {
         faults.push(format!("{lost} of {deliveries} deliveries did not come"));
     }
-    let peak_memory = processes::peak_memory_mib(server).context("the server is gone")?;
+    let peak_memory = processes::peak_memory_mib(server.pid).context("the server is gone")?;
     crew.stop("server").await?;
     if let Err(error) = durability::check(&ground.url) {
         faults.push(format!("{error:#}"));
@@ -115,8 +110,13 @@ async fn owe(
         let most = usize::try_from(MOST_ENDPOINTS)?;
         for first in (0..endpoints).step_by(most) {
             let caller = application(&engine).await?;
-            let places = first..endpoints.min(first + most);
-            secrets.extend(register(&engine, &caller, sink, places, "job.created").await?);
+            let places = Places {
+                port: sink,
+                path: "due",
+                numbers: first..endpoints.min(first + most),
+                event: "job.created",
+            };
+            secrets.extend(register(&engine, &caller, &places).await?);
             let mut events = deliveries / endpoints;
             let at_once = (BATCH * 10).div_ceil(endpoints.min(most)).clamp(1, BATCH);
             while events > 0 {
@@ -132,21 +132,27 @@ async fn owe(
     owed
 }
 
-/// Registers endpoints at places of the sink that want one kind of event; their secrets.
+/// Where endpoints are at the sink, and the one kind of event that they want.
+pub(super) struct Places<'a> {
+    pub port: u16,
+    pub path: &'a str,
+    pub numbers: Range<usize>,
+    pub event: &'a str,
+}
+
+/// Registers endpoints; their secrets.
 pub(super) async fn register(
     engine: &Engine,
     caller: &Caller,
-    sink: u16,
-    places: std::ops::Range<usize>,
-    event: &str,
+    places: &Places<'_>,
 ) -> anyhow::Result<Vec<String>> {
-    let mut secrets = Vec::with_capacity(places.len());
-    for place in places {
+    let mut secrets = Vec::with_capacity(places.numbers.len());
+    for number in places.numbers.clone() {
         let settings = EndpointSettings {
-            events: Some(vec![event.to_owned()]),
+            events: Some(vec![places.event.to_owned()]),
             ..EndpointSettings::default()
         };
-        let new = NewEndpoint { address: address(sink, place), settings, enabled: true };
+        let new = NewEndpoint { address: places.address(number), settings, enabled: true };
         let made = engine.create_endpoint(caller, new).await?;
         secrets.push(made.key.context("a new endpoint has a key")?.shown);
     }
@@ -159,10 +165,12 @@ async fn application(engine: &Engine) -> anyhow::Result<Caller> {
     caller.context("a new application has a caller")
 }
 
-fn address(sink: u16, place: usize) -> Address {
-    let origin = format!("http://127.0.0.1:{sink}");
-    let url = format!("{origin}/webhooks/{place}");
-    Address { shown_url: url.clone(), url, origin }
+impl Places<'_> {
+    fn address(&self, number: usize) -> Address {
+        let origin = format!("http://127.0.0.1:{}", self.port);
+        let url = format!("{origin}/{}/{number}", self.path);
+        Address { shown_url: url.clone(), url, origin }
+    }
 }
 
 fn job() -> NewJob {
@@ -202,11 +210,11 @@ async fn receive(mut notices: TcpStream, deliveries: usize) -> anyhow::Result<Re
         moved = Instant::now();
         let (records, _) = buffer.as_chunks::<LENGTH>();
         for notice in records.iter().map(Notice::decode) {
-            if notice.verdict != Verdict::ToEndpoint {
+            if notice.verdict != Verdict::Signed {
                 if received.strange.len() < 5 {
                     received.strange.push("a webhook's signature is wrong".to_owned());
                 }
-            } else if known.insert((notice.number, notice.webhook)) {
+            } else if known.insert((notice.place, notice.webhook)) {
                 received.count += 1;
                 (first, last) = (first.min(notice.at), last.max(notice.at));
             } else {

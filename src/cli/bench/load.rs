@@ -1,7 +1,7 @@
 //! The load generator: a closed loop with so many jobs submitted and not yet delivered.
 //!
-//! A job leaves flight when its webhook has arrived, which the sink tells over a connection of its
-//! own. Both read their times from a [`Ruler`], because they are compared.
+//! A job leaves flight when its webhooks have arrived, at its callback and at each endpoint that
+//! answers, which the sink tells over a connection of its own. Both read their times from a [`Ruler`], because they are compared.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -52,7 +52,7 @@ async fn generate() -> anyhow::Result<()> {
             orders::next::<Cue>(&mut orders).await? == Cue::Report,
             "not in this order"
         );
-        let report = load.board().report(warm_up);
+        let report = load.board().report();
         orders::say(&report)
     });
     tokio::select! {
@@ -92,7 +92,7 @@ impl Load {
             ruler: Ruler::new(&Clock::system()),
             flight: Semaphore::new(usize::try_from(order.in_flight)?),
             connections: order.in_flight.min(CONNECTIONS),
-            board: Mutex::new(Board::new(order.warm_up + order.jobs)),
+            board: Mutex::new(Board::new(order)),
         })
     }
 
@@ -119,18 +119,18 @@ impl Load {
                 Some(ended) = submitters.join_next(), if !submitters.is_empty() => ended??,
                 _ = look.tick() => {}
             }
-            let (accepted, received, steps) = self.board().progress();
-            if submitters.is_empty() && accepted == numbers.end && received == accepted {
+            let (accepted, delivered, steps) = self.board().progress();
+            if submitters.is_empty() && accepted == numbers.end && delivered == accepted {
                 return Ok(());
             }
             if steps != moved.1 {
                 moved = (Instant::now(), steps);
             }
             if moved.0.elapsed() > STILL {
-                // What was accepted and not received is lost; the report says so.
+                // What was accepted and not delivered is lost; the report says so.
                 anyhow::ensure!(
                     submitters.is_empty(),
-                    "nothing moved for {} s: {accepted} jobs were accepted, {received} delivered",
+                    "nothing moved for {} s: {accepted} jobs were accepted, {delivered} delivered",
                     STILL.as_secs()
                 );
                 return Ok(());
@@ -151,7 +151,7 @@ impl Load {
             if number >= end {
                 return Ok(());
             }
-            // It comes back when the webhook is here.
+            // It comes back when the last of its webhooks is here.
             permit.forget();
             let body = format!(
                 r#"{{"type":"urn:job:noop","specification":{{}},"callback":{{"url":"{}"}},"metadata":{{"n":{number}{}}}}}"#,

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use uuid::Uuid;
 
 /// Bytes on the wire.
-pub(super) const LENGTH: usize = 37;
+pub(super) const LENGTH: usize = 41;
 
 /// What the sink makes of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,14 +17,16 @@ pub(super) enum Verdict {
     Forged,
     /// Another event, or a body that is not of this bench.
     Unexpected,
-    /// The signature is right; it went to an endpoint, whose number stands for the job's.
-    ToEndpoint,
+    /// The signature is right, and nothing else was looked at.
+    Signed,
 }
 
 /// One received webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Notice {
     pub verdict: Verdict,
+    /// Of the receiver: 0 for the callback, and each endpoint's own.
+    pub place: u32,
     /// The job's number in its metadata.
     pub number: u32,
     /// When it came, microseconds since the epoch.
@@ -47,8 +49,9 @@ impl Notice {
             Verdict::Good => 0,
             Verdict::Forged => 1,
             Verdict::Unexpected => 2,
-            Verdict::ToEndpoint => 3,
+            Verdict::Signed => 3,
         });
+        out.extend_from_slice(&self.place.to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.at.to_le_bytes());
         out.extend_from_slice(self.job.as_bytes());
@@ -57,7 +60,8 @@ impl Notice {
 
     pub(super) fn decode(bytes: &[u8; LENGTH]) -> Notice {
         let [verdict, rest @ ..] = *bytes;
-        let (number, rest) = split::<4>(&rest);
+        let (place, rest) = split::<4>(&rest);
+        let (number, rest) = split::<4>(rest);
         let (at, rest) = split::<8>(rest);
         let (job, rest) = split::<16>(rest);
         let (webhook, _) = split::<8>(rest);
@@ -65,9 +69,10 @@ impl Notice {
             verdict: match verdict {
                 0 => Verdict::Good,
                 1 => Verdict::Forged,
-                3 => Verdict::ToEndpoint,
+                3 => Verdict::Signed,
                 _ => Verdict::Unexpected,
             },
+            place: u32::from_le_bytes(place),
             number: u32::from_le_bytes(number),
             at: i64::from_le_bytes(at),
             job: Uuid::from_bytes(job),
@@ -87,10 +92,11 @@ mod tests {
 
     #[test]
     fn a_notice_survives_the_wire() {
-        use Verdict::{Forged, Good, ToEndpoint, Unexpected};
-        for verdict in [Good, Forged, Unexpected, ToEndpoint] {
+        use Verdict::{Forged, Good, Signed, Unexpected};
+        for verdict in [Good, Forged, Unexpected, Signed] {
             let notice = Notice {
                 verdict,
+                place: 1_000,
                 number: 70_000,
                 at: 1_700_000_000_000_001,
                 job: Uuid::now_v7(),

@@ -23,6 +23,8 @@ pub(super) struct SinkOrder {
 pub(super) struct SinkReady {
     /// Port for webhooks.
     pub webhooks: u16,
+    /// Port for webhooks that are never answered.
+    pub hanging: u16,
     /// Port on which it tells what it received.
     pub notices: u16,
 }
@@ -40,6 +42,8 @@ pub(super) struct LoadOrder {
     pub in_flight: u32,
     /// Bytes added to each job.
     pub payload: u32,
+    /// Endpoints that each job is told to and that answer, at places from 1.
+    pub endpoints: u32,
 }
 
 /// Later orders of the load generator.
@@ -67,9 +71,13 @@ pub(super) struct LoadReport {
     pub elapsed: i64,
     /// Median and 99th percentile from sending a submission to reading its 202.
     pub submit: (i64, i64),
-    /// The same from sending a submission to the webhook's arrival.
+    /// The same from sending a submission to the arrival of the webhook at the callback.
     pub webhook: (i64, i64),
-    /// Jobs with a 202 and no webhook.
+    /// The same to each arrival at an endpoint.
+    pub endpoints: (i64, i64),
+    /// Jobs that count of which all have been told.
+    pub delivered: u32,
+    /// Webhooks of jobs with a 202 that did not come.
     pub lost: u32,
     /// Webhooks that came again under the same `webhook-id`.
     pub duplicates: u32,

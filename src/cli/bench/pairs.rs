@@ -1,5 +1,5 @@
-//! Runs with and without a past, one after the other, so that what the machine does besides falls
-//! on both alike.
+//! Runs with and without something, one after the other, so that what the machine does besides
+//! falls on both alike: a past, or endpoints that hang.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::crew::Crew;
 use super::ground::Ground;
-use super::measure::{self, Measured};
+use super::latency::median;
+use super::measure;
 use super::report::{Report, rounded};
 use super::{Options, Plan, past};
 
@@ -16,7 +17,7 @@ use super::{Options, Plan, past};
 #[serde(rename_all = "camelCase")]
 pub(super) struct Compared {
     /// Medians of with divided by without, pair by pair.
-    pub median: Ratio,
+    pub median: Figures,
     pub pairs: Vec<Pair>,
 }
 
@@ -24,129 +25,200 @@ pub(super) struct Compared {
 pub(super) struct Pair {
     pub without: Report,
     pub with: Report,
-    pub ratio: Ratio,
+    pub ratio: Figures,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+/// What is compared of two runs, or the ratios of it. Names and shape are what scripts rely on.
+#[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Ratio {
-    pub jobs_per_second: f64,
+pub(super) struct Figures {
+    pub jobs_per_second: Option<f64>,
     pub cpu_ms_per_job: Option<f64>,
-    pub submit_to_webhook_ms_p50: f64,
+    pub submit_to_webhook_ms_p50: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submit_to_endpoints_ms_p50: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submit_to_endpoints_ms_p99: Option<f64>,
 }
 
-impl Ratio {
-    fn of(with: &Report, without: &Report) -> Ratio {
-        let divided = |with: f64, without: f64| rounded(with / without.max(1e-9));
-        let total = |report: &Report| report.cpu_ms_per_job.total;
-        Ratio {
-            jobs_per_second: divided(with.jobs_per_second, without.jobs_per_second),
-            cpu_ms_per_job: total(with).zip(total(without)).map(|(a, b)| divided(a, b)),
-            submit_to_webhook_ms_p50: divided(
-                with.submit_to_webhook_ms.p50,
-                without.submit_to_webhook_ms.p50,
-            ),
+/// The figures in their order.
+type Values = [Option<f64>; 5];
+
+/// Their names for people, and how many decimals they are shown with.
+const NAMES: [(&str, usize); 5] = [
+    ("jobs a second", 0),
+    ("CPU a job, ms", 3),
+    ("to webhook p50, ms", 1),
+    ("to endpoints p50, ms", 1),
+    ("to endpoints p99, ms", 1),
+];
+
+impl Figures {
+    fn of(report: &Report) -> Figures {
+        let endpoints = report.submit_to_endpoints_ms;
+        Figures {
+            jobs_per_second: Some(report.jobs_per_second),
+            cpu_ms_per_job: report.cpu_ms_per_job.total,
+            submit_to_webhook_ms_p50: Some(report.submit_to_webhook_ms.p50),
+            submit_to_endpoints_ms_p50: endpoints.map(|times| times.p50),
+            submit_to_endpoints_ms_p99: endpoints.map(|times| times.p99),
         }
     }
 
-    fn median(all: &[Ratio]) -> Ratio {
-        let middle = |value: fn(&Ratio) -> f64| median(all.iter().map(value).collect());
-        Ratio {
-            jobs_per_second: middle(|ratio| ratio.jobs_per_second),
-            cpu_ms_per_job: all
-                .iter()
-                .map(|ratio| ratio.cpu_ms_per_job)
-                .collect::<Option<Vec<f64>>>()
-                .map(median),
-            submit_to_webhook_ms_p50: middle(|ratio| ratio.submit_to_webhook_ms_p50),
+    fn values(&self) -> Values {
+        [
+            self.jobs_per_second,
+            self.cpu_ms_per_job,
+            self.submit_to_webhook_ms_p50,
+            self.submit_to_endpoints_ms_p50,
+            self.submit_to_endpoints_ms_p99,
+        ]
+    }
+
+    fn from_values(values: Values) -> Figures {
+        let [jobs, cpu, webhook, endpoints_p50, endpoints_p99] = values;
+        Figures {
+            jobs_per_second: jobs,
+            cpu_ms_per_job: cpu,
+            submit_to_webhook_ms_p50: webhook,
+            submit_to_endpoints_ms_p50: endpoints_p50,
+            submit_to_endpoints_ms_p99: endpoints_p99,
         }
     }
-}
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = |place: usize| values.get(place).copied().unwrap_or_default();
-    match values.len() {
-        0 => 0.0,
-        count => rounded((at((count - 1) / 2) + at(count / 2)) / 2.0),
+    /// What both know, divided.
+    fn ratio(with: &Report, without: &Report) -> Figures {
+        let mut ratios = Figures::of(with).values();
+        for (ratio, without) in ratios.iter_mut().zip(Figures::of(without).values()) {
+            let both = ratio.zip(without);
+            *ratio = both.map(|(with, without)| rounded(with / without.max(1e-9)));
+        }
+        Figures::from_values(ratios)
+    }
+
+    /// Of what all know.
+    fn median(all: &[Figures]) -> Figures {
+        Figures::from_values(std::array::from_fn(|place| {
+            let known = all.iter().map(|ratio| ratio.values().get(place).copied().flatten());
+            known.collect::<Option<Vec<f64>>>().map(median)
+        }))
     }
 }
 
-/// Fills one ground once and runs pairs of runs: on a new empty one, and on that.
+/// Fills the ground that is given once, if a past is what is asked for, and runs pairs of runs:
+/// with a past on that, and everything else on new empty ones. Whoever is first in one pair is
+/// second in the next.
 pub(super) async fn compare(
     options: &Options,
+    pairs: u32,
     plan: &Plan,
     folder: &Path,
     crew: &mut Crew,
 ) -> anyhow::Result<(Compared, Vec<String>)> {
-    let old = Ground::of(options.database.as_deref(), folder).await?;
+    let given = Ground::of(options.database.as_deref(), folder).await?;
     if let Some(history) = options.history {
-        past::fill(&old, plan, history, folder, crew).await?;
+        past::fill(&given, plan, history, folder, crew).await?;
     }
-    let (mut pairs, mut faults) = (Vec::new(), Vec::new());
-    for number in 0..options.pairs.unwrap_or(1) {
-        let new = old.empty_beside(folder, number).await?;
-        let without = measure::measure(&new, plan, folder, crew).await;
+    let mut faults = Vec::new();
+    let mut run = async |with: bool, number: u32| {
+        let plan = Plan { hanging: if with { plan.hanging } else { 0 }, ..*plan };
+        let new = match with && options.history.is_some() {
+            true => None,
+            false => Some(given.empty_beside(folder, number).await?),
+        };
+        let measured = measure::measure(new.as_ref().unwrap_or(&given), &plan, folder, crew).await;
+        // Whoever uses a new ground is gone before it is.
         crew.end().await;
-        drop(new);
-        let without = kept(without?, &mut faults);
-        let with = measure::measure(&old, plan, folder, crew).await?;
-        crew.end().await;
-        let with = kept(with, &mut faults);
-        let ratio = Ratio::of(&with, &without);
-        pairs.push(Pair { without, with, ratio });
+        let measured = measured?;
+        faults.extend(measured.faults);
+        anyhow::Ok(measured.report)
+    };
+    let mut done = Vec::new();
+    for number in 0..pairs {
+        let with_first = number % 2 == 1;
+        let first = run(with_first, 2 * number).await?;
+        let second = run(!with_first, 2 * number + 1).await?;
+        let (with, without) = if with_first { (first, second) } else { (second, first) };
+        let ratio = Figures::ratio(&with, &without);
+        done.push(Pair { without, with, ratio });
     }
-    let ratios: Vec<Ratio> = pairs.iter().map(|pair| pair.ratio).collect();
-    Ok((Compared { median: Ratio::median(&ratios), pairs }, faults))
-}
-
-fn kept(measured: Measured, faults: &mut Vec<String>) -> Report {
-    faults.extend(measured.faults);
-    measured.report
+    let ratios: Vec<Figures> = done.iter().map(|pair| pair.ratio).collect();
+    Ok((Compared { median: Figures::median(&ratios), pairs: done }, faults))
 }
 
 impl Compared {
-    /// For people.
-    pub(super) fn table(&self, history: Option<u32>) -> String {
-        let past = history.map_or("no history".to_owned(), |jobs| format!("{jobs} finished jobs"));
-        let mut lines = vec![format!("beside {past}, and beside none\n")];
-        lines.push(
-            "       jobs a second        CPU a job, ms      submit to webhook p50, ms".into(),
-        );
-        let cpu = |report: &Report| {
-            report.cpu_ms_per_job.total.map_or("?".to_owned(), |cpu| format!("{cpu:.3}"))
+    /// For people: with beside without, pair by pair.
+    pub(super) fn table(&self, history: Option<u32>, plan: &Plan) -> String {
+        let what = match history {
+            Some(jobs) => format!("{jobs} finished jobs"),
+            None => format!("{} of {} endpoints hanging", plan.hanging, plan.endpoints),
         };
-        for pair in &self.pairs {
-            let (with, without) = (&pair.with, &pair.without);
-            lines.push(format!(
-                "{:>9.0} {:>8.0} {:>12} {:>6} {:>13.1} {:>8.1}",
-                with.jobs_per_second,
-                without.jobs_per_second,
-                cpu(with),
-                cpu(without),
-                with.submit_to_webhook_ms.p50,
-                without.submit_to_webhook_ms.p50
-            ));
+        let columns = if plan.answering() > 0 { NAMES.len() } else { NAMES.len() - 2 };
+        let names = NAMES.iter().map(|(name, _)| (*name).to_owned());
+        let mut lines = vec![format!("with {what} / with none\n"), line(names.take(columns))];
+        for Pair { with, without, .. } in &self.pairs {
+            let both = Figures::of(with).values().into_iter().zip(Figures::of(without).values());
+            let cells = both.zip(NAMES).map(|((with, without), (_, decimals))| {
+                format!("{} / {}", shown(with, decimals), shown(without, decimals))
+            });
+            lines.push(line(cells.take(columns)));
         }
-        let median = &self.median;
-        lines.push(format!(
-            "\nmedian ratio, with to without: jobs a second {:.3}, CPU a job {}, p50 {:.3}",
-            median.jobs_per_second,
-            median.cpu_ms_per_job.map_or("unknown".to_owned(), |ratio| format!("{ratio:.3}")),
-            median.submit_to_webhook_ms_p50
-        ));
+        let ratios = self.median.values().into_iter().map(|ratio| shown(ratio, 3));
+        lines.push(format!("\nmedian ratio, with to without\n{}", line(ratios.take(columns))));
         lines.join("\n")
     }
 }
 
+fn shown(value: Option<f64>, decimals: usize) -> String {
+    value.map_or("unknown".to_owned(), |value| format!("{value:.decimals$}"))
+}
+
+fn line(cells: impl Iterator<Item = String>) -> String {
+    cells.map(|cell| format!("{cell:>23}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::*;
+    use crate::cli::bench::report::{Cpu, Percentiles};
+
+    fn report(jobs_per_second: f64, total: Option<f64>, endpoints: Option<i64>) -> Report {
+        Report {
+            jobs_per_second,
+            submit_to_webhook_ms: Percentiles::of_micros((10_000, 20_000)),
+            submit_to_endpoints_ms: endpoints.map(|p50| Percentiles::of_micros((p50, 2 * p50))),
+            submit_ms: Percentiles::of_micros((1_000, 2_000)),
+            cpu_ms_per_job: Cpu { server: 0.1, database: None, total },
+            fsync_ms: 0.1,
+            commit_batch: None,
+            peak_memory_mb: 30.0,
+            lost: 0,
+            duplicates: 0,
+        }
+    }
 
     #[test]
-    fn medians_of_odd_and_even_counts() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(vec![]), 0.0);
+    fn the_names_that_scripts_rely_on() {
+        let (with, without) = (report(900.0, None, None), report(1_000.0, Some(0.2), None));
+        assert_eq!(
+            serde_json::to_string(&Figures::ratio(&with, &without)).unwrap(),
+            "{\"jobsPerSecond\":0.9,\"cpuMsPerJob\":null,\"submitToWebhookMsP50\":1.0}"
+        );
+        let with = report(1_000.0, Some(0.3), Some(6_000));
+        let without = report(1_000.0, Some(0.2), Some(5_000));
+        assert_eq!(
+            serde_json::to_string(&Figures::ratio(&with, &without)).unwrap(),
+            "{\"jobsPerSecond\":1.0,\"cpuMsPerJob\":1.5,\"submitToWebhookMsP50\":1.0,\
+             \"submitToEndpointsMsP50\":1.2,\"submitToEndpointsMsP99\":1.2}"
+        );
+    }
+
+    #[test]
+    fn a_median_is_of_what_all_pairs_know() {
+        let ratios = [0.9, 1.3, 1.0].map(|ratio| {
+            Figures::from_values([Some(ratio), (ratio > 1.0).then_some(ratio), None, None, None])
+        });
+        let median = Figures::median(&ratios);
+        assert_eq!((median.jobs_per_second, median.cpu_ms_per_job), (Some(1.0), None));
     }
 }

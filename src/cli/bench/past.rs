@@ -31,7 +31,9 @@ pub(super) async fn fill(
     crew: &mut Crew,
 ) -> anyhow::Result<()> {
     let jobs = PATTERN - PATTERN.div_ceil(51);
-    let run = measure::measure(ground, &Plan { jobs, endpoints: 0, ..*plan }, folder, crew).await?;
+    let run =
+        measure::measure(ground, &Plan { jobs, endpoints: 0, hanging: 0, ..*plan }, folder, crew)
+            .await?;
     crew.end().await;
     anyhow::ensure!(run.faults.is_empty(), "the first jobs: {}", run.faults.join("; "));
     let location = ground.location.clone();

@@ -21,8 +21,12 @@ pub(super) fn cpu_millis_of_family(pid: u32) -> Option<f64> {
 
 /// Most memory that a process ever had at once, in MiB.
 pub(super) fn peak_memory_mib(pid: u32) -> Option<f64> {
+    status_mib(pid, "VmHWM:")
+}
+
+fn status_mib(pid: u32, name: &str) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib / 1_024.0)
 }

@@ -10,6 +10,9 @@ use serde::Serialize;
 pub(super) struct Report {
     pub jobs_per_second: f64,
     pub submit_to_webhook_ms: Percentiles,
+    /// To each webhook at an endpoint that answers, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submit_to_endpoints_ms: Option<Percentiles>,
     pub submit_ms: Percentiles,
     pub cpu_ms_per_job: Cpu,
     pub fsync_ms: f64,
@@ -48,6 +51,8 @@ pub(super) struct About {
     pub jobs: u32,
     pub warm_up: u32,
     pub in_flight: u32,
+    pub endpoints: u32,
+    pub hanging: u32,
     pub seconds: f64,
     pub audited: i64,
     /// Load generator and sink together, milliseconds a job.
@@ -59,15 +64,18 @@ pub(super) fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }
 
+/// A figure that may not be known, for people.
+fn optional(value: Option<f64>) -> String {
+    value.map_or("unknown".to_owned(), |value| format!("{value:.3}"))
+}
+
 impl Report {
     /// For people.
     pub(super) fn table(&self, about: &About) -> String {
-        let optional =
-            |value: Option<f64>| value.map_or("unknown".to_owned(), |value| format!("{value:.3}"));
         let cpu = &self.cpu_ms_per_job;
         let pair =
             |times: &Percentiles| format!("p50 {:.1} ms, p99 {:.1} ms", times.p50, times.p99);
-        let rows = [
+        let mut rows = vec![
             ("jobs a second", format!("{:.0}", self.jobs_per_second)),
             ("submit to webhook", pair(&self.submit_to_webhook_ms)),
             ("submit to 202", pair(&self.submit_ms)),
@@ -80,13 +88,24 @@ impl Report {
             ("lost", self.lost.to_string()),
             ("duplicates", self.duplicates.to_string()),
         ];
+        if let Some(endpoints) = &self.submit_to_endpoints_ms {
+            rows.insert(2, ("submit to endpoints", pair(endpoints)));
+        }
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = writeln!(
             text,
-            "{} no-op jobs in {:.1} s, {} in flight, after {} to warm up\non {}\n",
-            about.jobs, about.seconds, about.in_flight, about.warm_up, about.database
+            "{} no-op jobs in {:.1} s, {} in flight, after {} to warm up",
+            about.jobs, about.seconds, about.in_flight, about.warm_up
         );
+        if about.endpoints > 0 {
+            let hanging = match about.hanging {
+                0 => String::new(),
+                hanging => format!(", {hanging} of which hang"),
+            };
+            let _ = writeln!(text, "to a callback and {} endpoints{hanging}", about.endpoints);
+        }
+        let _ = writeln!(text, "on {}\n", about.database);
         for (name, value) in rows {
             let _ = writeln!(text, "  {name:<22}{value}");
         }
@@ -107,9 +126,10 @@ mod tests {
 
     #[test]
     fn the_names_that_scripts_rely_on() {
-        let report = Report {
+        let mut report = Report {
             jobs_per_second: 1.0,
             submit_to_webhook_ms: Percentiles::of_micros((1_500, 2_000)),
+            submit_to_endpoints_ms: None,
             submit_ms: Percentiles::of_micros((500, 600)),
             cpu_ms_per_job: Cpu { server: 0.1, database: Some(0.0), total: Some(0.1) },
             fsync_ms: 0.5,
@@ -125,5 +145,8 @@ mod tests {
              \"cpuMsPerJob\":{\"server\":0.1,\"database\":0.0,\"total\":0.1},\"fsyncMs\":0.5,\
              \"commitBatch\":2.0,\"peakMemoryMb\":30.0,\"lost\":0,\"duplicates\":0}"
         );
+        report.submit_to_endpoints_ms = Some(Percentiles::of_micros((2_500, 3_000)));
+        let told = serde_json::to_value(&report).unwrap();
+        assert_eq!(told["submitToEndpointsMs"], serde_json::json!({"p50": 2.5, "p99": 3.0}));
     }
 }

@@ -18,6 +18,8 @@ use super::ruler::Ruler;
 use crate::cli::verify::{self, Keys};
 use crate::clock::Clock;
 
+mod hold;
+
 /// No body of the standard format is larger.
 const BODY_LIMIT: usize = 256 * 1_024;
 
@@ -46,17 +48,21 @@ async fn receive() -> anyhow::Result<()> {
             .app_data(web::PayloadConfig::new(BODY_LIMIT))
             .route("/webhooks", web::post().to(take))
             .route("/webhooks/{place}", web::post().to(take_at))
+            .route("/due/{place}", web::post().to(take_due))
     })
     .workers(1)
     .disable_signals()
     .bind((Ipv4Addr::LOCALHOST, 0))?;
     let webhooks = server.addrs().first().context("no address")?.port();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let serving = server.run();
-    orders::say(&SinkReady { webhooks, notices: listener.local_addr()?.port() })?;
+    let (notices_port, hanging) = (listener.local_addr()?.port(), silent.local_addr()?.port());
+    orders::say(&SinkReady { webhooks, hanging, notices: notices_port })?;
     tokio::select! {
         served = serving => Ok(served?),
         told = tell(listener, notices) => told,
+        held = hold::hold(silent) => held,
         obeyed = obey(orders, &sink) => obeyed,
     }
 }
@@ -74,9 +80,10 @@ fn read(order: &SinkOrder) -> anyhow::Result<Vec<Keys>> {
 }
 
 impl Sink {
-    fn is_signed(&self, place: usize, request: &HttpRequest, body: &[u8], now: i64) -> bool {
+    fn is_signed(&self, place: u32, request: &HttpRequest, body: &[u8], now: i64) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(place).is_some_and(|keys| {
+        let keys = usize::try_from(place).ok().and_then(|place| keys.get(place));
+        keys.is_some_and(|keys| {
             let verdict = keys.verify(request.headers(), body, now / 1_000_000);
             verdict == verify::Verdict::Verified("v1")
         })
@@ -88,39 +95,53 @@ impl Sink {
         // Nobody listens any more at the end of the bench only.
         let _ = self.notices.send(Notice { webhook, ..notice });
         match notice.verdict {
-            Verdict::Good | Verdict::ToEndpoint => HttpResponse::Ok().finish(),
+            Verdict::Good | Verdict::Signed => HttpResponse::Ok().finish(),
             Verdict::Forged | Verdict::Unexpected => HttpResponse::BadRequest().finish(),
         }
     }
 }
 
-/// What goes to an endpoint: its number is all that is needed.
+/// What goes to the callback of a job.
+async fn take(request: HttpRequest, body: web::Bytes, sink: web::Data<Sink>) -> HttpResponse {
+    take_for(0, &request, &body, &sink)
+}
+
+/// What goes to an endpoint that is told of jobs.
 async fn take_at(
     request: HttpRequest,
     place: web::Path<u32>,
     body: web::Bytes,
     sink: web::Data<Sink>,
 ) -> HttpResponse {
-    let (at, number) = (sink.ruler.now(), *place);
-    let known = usize::try_from(number);
-    let signed = known.is_ok_and(|place| sink.is_signed(place, &request, &body, at));
-    let verdict = if signed { Verdict::ToEndpoint } else { Verdict::Forged };
-    sink.tell(&request, Notice { verdict, number, at, job: Uuid::nil(), webhook: 0 })
+    take_for(*place, &request, &body, &sink)
 }
 
-async fn take(request: HttpRequest, body: web::Bytes, sink: web::Data<Sink>) -> HttpResponse {
-    let now = sink.ruler.now();
-    let (number, job, verdict) = if !sink.is_signed(0, &request, &body, now) {
+fn take_for(place: u32, request: &HttpRequest, body: &[u8], sink: &Sink) -> HttpResponse {
+    let at = sink.ruler.now();
+    let (number, job, verdict) = if !sink.is_signed(place, request, body, at) {
         (0, Uuid::nil(), Verdict::Forged)
     } else {
-        match serde_json::from_slice::<Webhook<'_>>(&body) {
+        match serde_json::from_slice::<Webhook<'_>>(body) {
             Ok(webhook) if webhook.event == "job.succeeded" => {
                 (webhook.data.metadata.n, webhook.data.id, Verdict::Good)
             }
             _ => (0, Uuid::nil(), Verdict::Unexpected),
         }
     };
-    sink.tell(&request, Notice { verdict, number, at: now, job, webhook: 0 })
+    sink.tell(request, Notice { verdict, place, number, at, job, webhook: 0 })
+}
+
+/// What goes to an endpoint and was due before: which job it is about is nothing to anybody.
+async fn take_due(
+    request: HttpRequest,
+    place: web::Path<u32>,
+    body: web::Bytes,
+    sink: web::Data<Sink>,
+) -> HttpResponse {
+    let (at, place) = (sink.ruler.now(), *place);
+    let signed = sink.is_signed(place, &request, &body, at);
+    let verdict = if signed { Verdict::Signed } else { Verdict::Forged };
+    sink.tell(&request, Notice { verdict, place, number: 0, at, job: Uuid::nil(), webhook: 0 })
 }
 
 #[derive(Deserialize)]
