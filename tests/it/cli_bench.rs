@@ -91,6 +91,18 @@ fn pairs_compare_a_history_with_none_and_leave_nothing_else_behind(database: Dat
     leaves_no_database(&database);
 }
 
+on_both!(an_idle_server_is_measured_beside_a_history);
+fn an_idle_server_is_measured_beside_a_history(database: Database) {
+    let idle = bench(&database, &["--idle", "1", "--history", "2000"]);
+    let starts = &idle["startToReadyMs"];
+    assert!(positive(&starts["median"]), "{idle}");
+    assert!(starts["worst"].as_f64() >= starts["median"].as_f64(), "{idle}");
+    assert!(idle["cpuPercent"]["server"].as_f64().is_some_and(|cpu| cpu < 100.0), "{idle}");
+    assert!(idle["cpuPercent"]["total"].is_number(), "{idle}");
+    assert!(positive(&idle["memoryMb"]), "{idle}");
+    assert!(idle["memoryMb"].as_f64() <= idle["peakMemoryMb"].as_f64(), "{idle}");
+}
+
 on_both!(deliveries_that_are_due_go_to_many_endpoints);
 fn deliveries_that_are_due_go_to_many_endpoints(database: Database) {
     let sent = bench(&database, &["--deliveries", "--jobs", "100", "--endpoints", "30"]);
@@ -115,6 +127,9 @@ fn what_cannot_be_measured_is_refused_by_name() {
             &["--pairs", "1", "--history", "1000", "--hanging", "1", "--endpoints", "1"],
             "--history 1000 and --hanging 1",
         ),
+        (&["--idle", "3601"], "1 to 3600"),
+        (&["--idle", "1", "--jobs", "5"], "--jobs"),
+        (&["--idle", "1", "--endpoints", "5"], "--endpoints"),
     ] {
         let all = [&["bench"], arguments].concat();
         let refused = ringback_in(Path::new("."), &all, PATIENCE).failure().stderr;

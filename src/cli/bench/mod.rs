@@ -12,6 +12,7 @@ mod disk;
 mod durability;
 mod ground;
 mod http;
+mod idle;
 mod latency;
 mod load;
 mod measure;
@@ -91,6 +92,11 @@ async fn work(
     }
     if let Some(history) = options.history {
         past::fill(&ground, &plan, history, folder, crew).await?;
+    }
+    if let Some(seconds) = options.idle {
+        let idle = idle::measure(&ground, seconds, crew).await?;
+        print(options, &idle, |idle| idle.table(&ground.location.shown(), seconds))?;
+        return Ok(Vec::new());
     }
     let Measured { report, about, faults } = measure::measure(&ground, &plan, folder, crew).await?;
     print(options, &report, |report| report.table(&about))?;

@@ -43,6 +43,11 @@ pub struct Options {
     /// Of the endpoints, how many take each request and never answer; jobs do not wait for them
     #[arg(long, value_name = "N", requires = "endpoints", value_parser = number::whole::<u32>(1..=MOST))]
     hanging: Option<u32>,
+    /// Measure a server that nobody asks anything instead, from 5 s after it is ready, and three
+    /// starts until ready. Linux tells CPU in hundredths of a second, so 20 s or more say most
+    #[arg(long, value_name = "SECONDS", value_parser = number::whole::<u32>(1..=3_600),
+        conflicts_with_all = ["jobs", "in_flight", "payload", "pairs", "deliveries", "endpoints", "hanging"])]
+    pub(super) idle: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

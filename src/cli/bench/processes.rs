@@ -19,6 +19,11 @@ pub(super) fn cpu_millis_of_family(pid: u32) -> Option<f64> {
     Some(cpu_millis(pid)? + children.map(|stat| stat.own + stat.ended_children).sum::<f64>())
 }
 
+/// Memory that a process has, in MiB.
+pub(super) fn memory_mib(pid: u32) -> Option<f64> {
+    status_mib(pid, "VmRSS:")
+}
+
 /// Most memory that a process ever had at once, in MiB.
 pub(super) fn peak_memory_mib(pid: u32) -> Option<f64> {
     status_mib(pid, "VmHWM:")
@@ -124,6 +129,13 @@ mod tests {
         let line = "42 (a) b (c) S 7 42 42 0 -1 0 0 0 0 0 12 3 4 1 20 0 1 0 100 0 0";
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.parent, stat.own, stat.ended_children), (7, 150.0, 50.0));
+    }
+
+    #[test]
+    fn memory_is_never_more_than_its_peak() {
+        let pid = std::process::id();
+        let (now, peak) = (memory_mib(pid).unwrap(), peak_memory_mib(pid).unwrap());
+        assert!(now > 0.0 && now <= peak, "{now} of {peak} MiB");
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(super) fn rounded(value: f64) -> f64 {
 }
 
 /// A figure that may not be known, for people.
-fn optional(value: Option<f64>) -> String {
+pub(super) fn optional(value: Option<f64>) -> String {
     value.map_or("unknown".to_owned(), |value| format!("{value:.3}"))
 }
 

@@ -15,7 +15,7 @@ use crate::store::Backend;
 
 /// How long the server may take to get ready, or to close its last attempts.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// How often is looked how far a start is.
+/// How often is looked how far a start is. It is part of what a start is measured to take.
 const LOOK: Duration = Duration::from_millis(1);
 /// How old a number of `/metrics` may be that the server counts in its database, with some to spare.
 const SCRAPE_AGE: Duration = Duration::from_millis(1_500);
@@ -27,6 +27,8 @@ pub(super) struct Server {
     pub api: Api,
     /// The database's first process. Nobody to find when the database is part of the server.
     pub database: Option<u32>,
+    /// From before the process was made to the first good answer of `/readyz`.
+    pub start_to_ready: Duration,
 }
 
 /// Starts `serve` and waits until it is ready.
@@ -43,12 +45,13 @@ pub(super) async fn start(crew: &mut Crew, ground: &Ground) -> anyhow::Result<Se
     while api.get("/readyz").await.is_err() {
         wait(crew, began, "does not get ready").await?;
     }
+    let start_to_ready = began.elapsed();
     // Found once the server is connected.
     let database = match ground.location.backend {
         Backend::Sqlite => None,
         Backend::Postgres => processes::postmaster(&ground.url),
     };
-    Ok(Server { pid, port, api, database })
+    Ok(Server { pid, port, api, database, start_to_ready })
 }
 
 fn spawn(crew: &mut Crew, ground: &Ground) -> anyhow::Result<u32> {
