@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use crate::ids::Timestamp;
 
@@ -16,6 +17,14 @@ pub struct Clock(Source);
 enum Source {
     System,
     Manual(Arc<AtomicI64>),
+}
+
+/// How long to wait before looking again: `period`, and more when looking takes long, so that it
+/// is a twentieth of the time at most. What has left an index on Postgres is still stepped over while
+/// an old transaction is open anywhere, and every look takes longer then.
+pub fn pause(period: Duration, took: Duration) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(5);
+    took.saturating_mul(20).min(LONGEST).max(period)
 }
 
 impl Clock {
@@ -43,5 +52,21 @@ impl Clock {
         if let Source::Manual(micros) = &self.0 {
             micros.fetch_add(millis * 1_000, Ordering::SeqCst);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_takes_a_twentieth_of_the_time_at_most_and_is_not_forgotten() {
+        let period = Duration::from_millis(500);
+        let after = |millis| pause(period, Duration::from_millis(millis));
+        assert_eq!([after(0), after(25)], [period; 2]);
+        assert_eq!(after(100), Duration::from_secs(2));
+        assert_eq!([after(1_000), pause(period, Duration::MAX)], [Duration::from_secs(5); 2]);
+        let longer = Duration::from_secs(9);
+        assert_eq!(pause(longer, Duration::from_secs(1)), longer);
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Timeout};
 
+use crate::clock::pause;
 use crate::delivery::Dispatcher;
 use crate::engine::{Engine, EngineResult, FeedPasses, LOOK_PERIOD, NODE_LIFE, Sight, Standing};
 use crate::handlers::runner::Runner;
@@ -205,8 +206,10 @@ impl Keeper {
         let mut flushed = Instant::now();
         while !*shutdown.borrow() {
             beat();
+            let began = Instant::now();
+            let mut period = SWEEP_PERIOD;
             match self.engine.rescue().await {
-                Ok(0) => {}
+                Ok(0) => period = pause(SWEEP_PERIOD, began.elapsed()),
                 Ok(count) => tracing::warn!(count, "gave work of dead nodes back"),
                 Err(error) => complain("rescuing", &error),
             }
@@ -226,7 +229,7 @@ impl Keeper {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(SWEEP_PERIOD) => {}
+                () = tokio::time::sleep(period) => {}
                 _ = shutdown.changed() => {}
             }
         }
@@ -255,14 +258,17 @@ impl Keeper {
         while !*shutdown.borrow() {
             beat();
             let rung = self.engine.bells.relay.notified();
+            let began = Instant::now();
             match self.engine.relay().await {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => complain("placing events in the feed", &error),
             }
+            // Less of a pause than for a look that finds nothing most of the time.
+            let relay_pause = pause(RELAY_PAUSE, began.elapsed() / 4);
             tokio::select! {
                 // What is committed meanwhile gets its place in the same transaction.
-                () = rung => tokio::time::sleep(RELAY_PAUSE).await,
+                () = rung => tokio::time::sleep(relay_pause).await,
                 () = tokio::time::sleep(RELAY_PERIOD) => {}
                 _ = shutdown.changed() => {}
             }

@@ -12,6 +12,7 @@ use super::breaker::BreakerSettings;
 use super::bucket::Bucket;
 use super::lanes::{LaneSettings, Lanes, Turn};
 use super::secrets::Secrets;
+use crate::clock::pause;
 use crate::egress::Client;
 use crate::engine::{
     Claimed, ClientErrors, Engine, EngineResult, Gate, LaneWish, Next, OwedDelivery, RateLimit,
@@ -396,7 +397,7 @@ impl Dispatcher {
     /// Loops until `shutdown` says so. `beat` is called on every turn.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
         self.take_offers();
-        let mut last_look = Instant::now() - LOOK_PERIOD;
+        let (mut last_look, mut look_period) = (Instant::now() - LOOK_PERIOD, LOOK_PERIOD);
         let mut next_due: Option<Timestamp> = None;
         let mut strays_at = Instant::now();
         while !*shutdown.borrow() {
@@ -413,12 +414,16 @@ impl Dispatcher {
             rung.as_mut().enable();
             // Lanes that were taken over have work that no bell of this process told of.
             let due = next_due.is_some_and(|due| due <= engine.now()) || self.lanes().must_learn();
-            if due || last_look.elapsed() >= LOOK_PERIOD {
-                last_look = Instant::now();
+            if due || last_look.elapsed() >= look_period {
+                let began = Instant::now();
                 match self.look().await {
-                    Ok(next) => next_due = next,
+                    Ok(next) => {
+                        next_due = next;
+                        look_period = pause(LOOK_PERIOD, began.elapsed());
+                    }
                     Err(error) => complain("looking for deliveries", &error),
                 }
+                last_look = Instant::now();
             }
             match self.step().await {
                 Ok(Step::Claimed(_)) => continue,

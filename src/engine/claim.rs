@@ -3,14 +3,19 @@
 use super::apply::{Changes, change, finish};
 use super::core::Core;
 use super::operation::{Claim, ClaimedBatch, ClaimedJob};
-use super::stored::{StoredJob, queue_place};
+use super::stored::{PLACE_BITS, StoredJob, queue_place};
 use super::submit::MOST_OWED;
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, decide};
-use crate::store::{StoreResult, Transaction, files, jobs};
+use crate::store::jobs::ReadyRow;
+use crate::store::{Backend, StoreResult, Transaction, files, jobs};
 
 /// Waiting jobs that are made ready in one transaction at most.
 const PROMOTED: i64 = 256;
+
+/// How much later than the jobs behind it one may be committed to be found without a search from the
+/// start, as places.
+const LATE_PLACES: i64 = 200 << PLACE_BITS;
 
 /// The place name under which secrets of specifications are sealed.
 pub(super) const PLACE: &str = "specification";
@@ -26,7 +31,7 @@ pub(super) fn claim(
         let want = (*room).min(claim.limit.saturating_sub(keys.len()));
         if want > 0 {
             let want = i64::try_from(want).unwrap_or(i64::MAX);
-            keys.extend(jobs::ready(transaction, queue, want)?);
+            keys.extend(ready(core, transaction, queue, want)?);
         }
     }
     let mut batch = ClaimedBatch::default();
@@ -66,6 +71,24 @@ pub(super) fn claim(
     }
     finish(core, transaction, changes, now, &mut batch.lanes)?;
     Ok(batch)
+}
+
+/// Ready jobs of a queue in their order.
+fn ready(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    queue: &str,
+    most: i64,
+) -> StoreResult<Vec<Key>> {
+    let rows = if transaction.backend() == Backend::Sqlite {
+        jobs::ready(transaction, queue, None, most)?
+    } else {
+        let place = |row: &ReadyRow| (row.priority, row.ready_sequence);
+        core.queues.search(queue.to_owned(), most, LATE_PLACES, place, |from, most| {
+            jobs::ready(transaction, queue, from, most)
+        })?
+    };
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// Makes waiting jobs ready whose time has come; how many.

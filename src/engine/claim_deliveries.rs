@@ -15,15 +15,20 @@ use super::record::follow;
 use super::stored::read_id;
 use crate::ids::{Key, Timestamp};
 use crate::store::deliveries::{
-    BegunAttempt, Ended, LiveChange, OrderedRow, OwedRow, Predecessor, manner, phase, status,
+    BegunAttempt, DueRow, Ended, LiveChange, OrderedRow, OwedRow, Predecessor, manner, phase,
+    status,
 };
-use crate::store::{StoreError, StoreResult, Transaction, deliveries, receivers};
+use crate::store::{Backend, StoreError, StoreResult, Transaction, deliveries, receivers};
 
 /// Rows of an ordered lane that get their place in one page.
 const SEQUENCED: i64 = 256;
 /// Rows that a claim looks at for that, over all its lanes: however many of them have a long backlog,
 /// everybody else waits for no more. Each lane may use its share, and what those before it left.
 const MOST_SEQUENCED: i64 = 4 * SEQUENCED;
+
+/// How much later than those due after it a delivery may be committed to be found without a search
+/// from the start.
+const LATE_MICROS: i64 = 200_000;
 
 /// Why a delivery ended whose body has been removed with what it is about.
 const SUBJECT_PURGED: &str = "subject_purged";
@@ -44,7 +49,7 @@ pub(super) fn claim_deliveries(
     let mut unfinished = Vec::new();
     for wish in &claim.lanes {
         left += if wish.may_be_ordered { share } else { 0 };
-        let (due, is_finished) = due(transaction, wish, now, &mut left)?;
+        let (due, is_finished) = due(core, transaction, wish, now, &mut left)?;
         keys.extend(due);
         if !is_finished {
             unfinished.push(wish.lane);
@@ -137,6 +142,7 @@ pub(super) fn claim_deliveries(
 /// Due deliveries of a lane, as many as there is room for, and whether there is nothing else to look
 /// at. `left` is how many rows may be given their place.
 fn due(
+    core: &Core,
     transaction: &mut Transaction<'_>,
     wish: &LaneWish,
     now: Timestamp,
@@ -144,19 +150,43 @@ fn due(
 ) -> StoreResult<(Vec<Key>, bool)> {
     let room = i64::try_from(wish.room).unwrap_or(i64::MAX);
     if !wish.may_be_ordered {
-        return Ok((deliveries::due(transaction, wish.lane, now.0, room)?, true));
+        return Ok((waiting_of(core, transaction, wish.lane, now, room)?, true));
     }
     loop {
         let page = SEQUENCED.min(*left);
         let (looked_at, moved) = sequence(transaction, wish.lane, now, page)?;
         *left -= looked_at;
-        let due = deliveries::due(transaction, wish.lane, now.0, room)?;
+        let due = waiting_of(core, transaction, wish.lane, now, room)?;
         let is_finished = moved < page;
         // Keys tell the order only roughly: who is first may stand on a later page.
         if is_finished || !due.is_empty() || *left <= 0 {
             return Ok((due, is_finished));
         }
     }
+}
+
+/// Due deliveries of a lane that wait for nothing else.
+fn waiting_of(
+    core: &Core,
+    transaction: &mut Transaction<'_>,
+    lane: i64,
+    now: Timestamp,
+    room: i64,
+) -> StoreResult<Vec<Key>> {
+    let rows = if transaction.backend() == Backend::Sqlite {
+        deliveries::due(transaction, lane, None, now.0, room)?
+    } else {
+        core.lanes.search(
+            lane,
+            room,
+            LATE_MICROS,
+            |row: &DueRow| (0, row.due_at),
+            |from, room| {
+                deliveries::due(transaction, lane, from.map(|(_, due_at)| due_at), now.0, room)
+            },
+        )?
+    };
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// Claimed deliveries with everything to send them. One that has lost its lasting row or its receiver

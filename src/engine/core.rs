@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::fronts::Fronts;
 use super::receivers::{RateLimit, Receiver, ReceiverCache};
 use super::sealer::Sealer;
 use super::takers::Takers;
@@ -29,6 +30,9 @@ pub struct Core {
     pub lane_rate: Option<RateLimit>,
     pub(super) receivers: ReceiverCache,
     pub(super) takers: Takers,
+    /// How far claims have come in each queue and lane.
+    pub(super) queues: Fronts<String>,
+    pub(super) lanes: Fronts<i64>,
     /// Whether events were appended that those who follow the feed have not been told of.
     pub(super) has_news: AtomicBool,
 }

@@ -17,6 +17,7 @@ mod error;
 mod execute;
 mod feed;
 mod files;
+mod fronts;
 mod gate;
 mod groups;
 mod health;
@@ -146,6 +147,8 @@ impl Engine {
             public_url: parts.public_url,
             receivers: receivers::ReceiverCache::default(),
             takers: takers::Takers::default(),
+            queues: fronts::Fronts::default(),
+            lanes: fronts::Fronts::default(),
             has_news: AtomicBool::new(false),
             disable_after_millis: i64::try_from(parts.disable_after.as_millis())
                 .ok()
@@ -423,6 +426,12 @@ impl Engine {
     pub async fn own_leases(&self) -> EngineResult<Vec<LeaseRow>> {
         let node = self.node;
         Ok(self.store.read(move |connection| jobs::leased_by(connection, node)).await?)
+    }
+
+    /// Those of the jobs that this node has leased, as the database has them.
+    pub async fn leases_of(&self, keys: Vec<Key>) -> EngineResult<Vec<LeaseRow>> {
+        let node = self.node;
+        Ok(self.store.read(move |connection| jobs::leases_of(connection, node, &keys)).await?)
     }
 
     /// Deliveries that this node has leased, as the database has them.

@@ -185,12 +185,14 @@ impl StoredJob {
     }
 }
 
+/// Of a place; above them are its milliseconds.
+pub const PLACE_BITS: u32 = 20;
+
 /// A place in a queue: by the millisecond, then by a key. Keys alone tell no order between writers,
 /// each of which draws its own block of them.
 pub fn queue_place(now: Timestamp, key: Key) -> i64 {
-    const KEY_BITS: u32 = 20;
     let millis = now.0 / 1_000;
-    (millis << KEY_BITS) | (key & ((1 << KEY_BITS) - 1))
+    (millis << PLACE_BITS) | (key & ((1 << PLACE_BITS) - 1))
 }
 
 /// Nothing, as JSON.

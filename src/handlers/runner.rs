@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::Handler;
 use super::context::{Services, Stop};
+use crate::clock::pause;
 use crate::engine::{
     ClaimedBatch, ClaimedJob, EngineError, EngineResult, Gate, JobWish, REPLAY_QUEUE, TakesJobs,
 };
@@ -297,7 +298,7 @@ impl Runner {
         let leases: HashMap<Key, (i64, i64)> = self
             .services
             .engine
-            .own_leases()
+            .leases_of(held.iter().map(|(key, _)| *key).collect())
             .await?
             .into_iter()
             .map(|lease| (lease.id, (lease.token, lease.status)))
@@ -367,7 +368,7 @@ impl Runner {
     /// Loops until `shutdown` says so. `beat` is called on every turn.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
         self.take_offers();
-        let mut last_look = Instant::now() - LOOK_PERIOD;
+        let (mut last_look, mut look_period) = (Instant::now() - LOOK_PERIOD, LOOK_PERIOD);
         let mut next_due: Option<Timestamp> = None;
         let mut strays_at = Instant::now();
         while !*shutdown.borrow() {
@@ -383,12 +384,16 @@ impl Runner {
             tokio::pin!(rung);
             rung.as_mut().enable();
             let due = next_due.is_some_and(|due| due <= engine.now());
-            if due || last_look.elapsed() >= LOOK_PERIOD {
-                last_look = Instant::now();
+            if due || last_look.elapsed() >= look_period {
+                let began = Instant::now();
                 match self.look().await {
-                    Ok(next) => next_due = next,
+                    Ok(next) => {
+                        next_due = next;
+                        look_period = pause(LOOK_PERIOD, began.elapsed());
+                    }
                     Err(error) => complain("looking for jobs", &error),
                 }
+                last_look = Instant::now();
             }
             match self.step().await {
                 Ok(Step::Started(_)) => continue,

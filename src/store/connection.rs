@@ -243,15 +243,17 @@ impl Connection {
     pub fn begin(&mut self) -> StoreResult<()> {
         match self {
             // A deferred transaction that reads first can fail at its first write.
-            Connection::Sqlite(connection) => connection.batch_execute("BEGIN IMMEDIATE")?,
-            Connection::Postgres(connection) => connection.batch_execute("BEGIN")?,
+            Connection::Sqlite(_) => self.execute(Statement::new("BEGIN IMMEDIATE")).map(|_| ()),
+            Connection::Postgres(_) => self.batch("BEGIN"),
         }
-        Ok(())
     }
 
     /// Makes the transaction last.
     pub fn commit(&mut self) -> StoreResult<()> {
-        self.batch("COMMIT")
+        match self {
+            Connection::Sqlite(_) => self.execute(Statement::new("COMMIT")).map(|_| ()),
+            Connection::Postgres(_) => self.batch("COMMIT"),
+        }
     }
 
     /// Undoes the transaction; errors are of no interest, the connection is checked before reuse.

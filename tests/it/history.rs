@@ -48,8 +48,8 @@ where
         node.engine.close();
     });
     let told = || {
-        let sql = "SELECT COUNT(*) AS number FROM pg_stat_activity \
-                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let sql = "SELECT COUNT(*) AS number FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+                   AND datname = current_database() AND application_name <> 'bystander'";
         let others = number_on(&mut connection, sql);
         (others == 0).then(|| rows_read(&mut connection) - before)
     };
@@ -58,6 +58,64 @@ where
         std::time::Duration::from_secs(20),
         told,
     )
+}
+
+/// Work that was done while somebody else has a transaction open: it stays in every index.
+const DONE: i64 = 100_000;
+
+/// Rows of a live table as the newest one, that come and go.
+fn pass_through(connection: &mut Connection, table: &str, changes: &str) {
+    let sql = format!(
+        "CREATE TEMP TABLE copies AS SELECT t.*, n FROM generate_series(1, {DONE}) AS n, \
+         (SELECT * FROM {table} ORDER BY id DESC LIMIT 1) AS t; \
+         UPDATE copies SET id = id + CAST(n AS BIGINT) * 1000000, {changes}; ALTER TABLE copies DROP COLUMN n; \
+         INSERT INTO {table} SELECT * FROM copies; \
+         DELETE FROM {table} WHERE id IN (SELECT id FROM copies); DROP TABLE copies"
+    );
+    connection.batch(&sql).expect("SQL of ours");
+}
+
+#[test]
+fn an_old_transaction_makes_no_claim_step_over_all_that_was_done_since() {
+    let database = Database::fresh(Backend::Postgres);
+    let receiver = Receiver::start();
+    let mut bystander = database.connect();
+    let begin = "SET application_name = 'bystander'; SET idle_in_transaction_session_timeout = 0; \
+                 BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()";
+    bystander.batch(begin).unwrap();
+    let caller = block_on(async {
+        let node = Node::start(&database).await;
+        let (caller, _) = node.application("shop").await;
+        let mut job = scripted_job();
+        job.callback = Some(callback(&receiver.url("/hook")));
+        node.submit(&caller, job).await;
+        let mut connection = database.connect();
+        pass_through(&mut connection, "live_jobs", "ready_sequence = n");
+        node.work().await;
+        pass_through(&mut connection, "live_deliveries", "due_at = n");
+        node.send().await;
+        node.engine.leave().await.unwrap();
+        caller
+    });
+    let read = cost(&database, async |node: Node| {
+        node.dispatcher.step().await.unwrap();
+        for _ in 0..100 {
+            let mut job = scripted_job();
+            job.callback = Some(callback(&receiver.url("/hook")));
+            node.submit(&caller, job).await;
+            // As in a server most of the time: the bells tell of the work, and nobody looks.
+            node.runner.step().await.unwrap();
+            node.settle().await;
+            node.dispatcher.step().await.unwrap();
+            node.settle_deliveries().await;
+        }
+        assert_eq!(receiver.count(), 101);
+        node
+    });
+    // Two claims a job, and no more than one in five begins at the start.
+    assert!(read < 40 * DONE, "{read} rows read for 200 claims beside {DONE} jobs that are done");
+    assert!(read > DONE, "{read} rows read: is there anything to step over?");
+    drop(bystander);
 }
 
 #[test]

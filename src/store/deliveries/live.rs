@@ -81,15 +81,36 @@ pub(super) struct KeyRow {
     pub(super) id: i64,
 }
 
-/// Due deliveries of a lane in order, held for this transaction.
-pub fn due(connection: &mut Connection, lane: i64, now: i64, limit: i64) -> StoreResult<Vec<Key>> {
+/// A delivery and since when it is due.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct DueRow {
+    /// Delivery.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// When.
+    #[diesel(sql_type = BigInt)]
+    pub due_at: i64,
+}
+
+/// Due deliveries of a lane in order, held for this transaction: all, or those due from a time on.
+pub fn due(
+    connection: &mut Connection,
+    lane: i64,
+    from: Option<i64>,
+    now: i64,
+    limit: i64,
+) -> StoreResult<Vec<DueRow>> {
+    let within = if from.is_some() { " AND due_at >= ?" } else { "" };
     let sql = format!(
-        "SELECT id FROM live_deliveries WHERE phase = 0 AND lane = ? AND due_at <= ? \
-         ORDER BY due_at, id LIMIT ?{}",
+        "SELECT id, due_at FROM live_deliveries WHERE phase = 0 AND lane = ?{within} \
+         AND due_at <= ? ORDER BY due_at, id LIMIT ?{}",
         connection.skip_locked()
     );
-    let rows = connection.load::<KeyRow>(Statement::new(sql).bind(lane).bind(now).bind(limit))?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    let mut statement = Statement::new(sql).bind(lane);
+    if let Some(from) = from {
+        statement = statement.bind(from);
+    }
+    connection.load(statement.bind(now).bind(limit))
 }
 
 /// Live deliveries by key with their bodies, held for this transaction. The lasting row and the

@@ -8,7 +8,7 @@ use crate::ids::Key;
 use crate::store::connection::Connection;
 use crate::store::error::StoreResult;
 use crate::store::rows::{Column, Kind, Rows};
-use crate::store::statement::Statement;
+use crate::store::statement::{Cell, Statement};
 
 #[derive(QueryableByName)]
 struct KeyRow {
@@ -20,14 +20,39 @@ fn keys(connection: &mut Connection, statement: Statement) -> StoreResult<Vec<Ke
     Ok(connection.load::<KeyRow>(statement)?.into_iter().map(|row| row.id).collect())
 }
 
-/// Ready jobs of a queue in claim order, held for this transaction.
-pub fn ready(connection: &mut Connection, queue: &str, limit: i64) -> StoreResult<Vec<Key>> {
+/// A ready job and its place in its queue.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct ReadyRow {
+    /// Job.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Higher ones come first.
+    #[diesel(sql_type = BigInt)]
+    pub priority: i64,
+    /// Among those of a priority.
+    #[diesel(sql_type = BigInt)]
+    pub ready_sequence: i64,
+}
+
+/// Ready jobs of a queue in claim order, held for this transaction: all, or those of one priority
+/// from a place on.
+pub fn ready(
+    connection: &mut Connection,
+    queue: &str,
+    from: Option<(i64, i64)>,
+    limit: i64,
+) -> StoreResult<Vec<ReadyRow>> {
+    let within = if from.is_some() { " AND priority = ? AND ready_sequence >= ?" } else { "" };
     let sql = format!(
-        "SELECT id FROM live_jobs WHERE phase = 1 AND queue = ? \
+        "SELECT id, priority, ready_sequence FROM live_jobs WHERE phase = 1 AND queue = ?{within} \
          ORDER BY priority DESC, ready_sequence LIMIT ?{}",
         connection.skip_locked()
     );
-    keys(connection, Statement::new(sql).bind(queue).bind(limit))
+    let mut statement = Statement::new(sql).bind(queue);
+    if let Some((priority, place)) = from {
+        statement = statement.bind(priority).bind(place);
+    }
+    connection.load(statement.bind(limit))
 }
 
 /// Waiting jobs whose time has come, held for this transaction.
@@ -89,6 +114,17 @@ pub fn orphaned(connection: &mut Connection, now: i64, limit: i64) -> StoreResul
 pub fn leased_by(connection: &mut Connection, node: Key) -> StoreResult<Vec<LeaseRow>> {
     let sql = "SELECT id, token, status FROM live_jobs WHERE phase = 2 AND node_id = ?";
     connection.load(Statement::new(sql).bind(node))
+}
+
+/// Leases of one node, of these jobs.
+pub fn leases_of(
+    connection: &mut Connection,
+    node: Key,
+    keys: &[Key],
+) -> StoreResult<Vec<LeaseRow>> {
+    let sql = "SELECT id, token, status FROM live_jobs WHERE phase = 2 AND node_id = ? AND id @key";
+    let keys = keys.iter().map(|key| Cell::from(*key)).collect();
+    connection.load_by_keys_within(sql, "", vec![Cell::from(node)], keys)
 }
 
 #[derive(QueryableByName)]
