@@ -255,6 +255,11 @@ impl Keeper {
     /// Gives committed events their places in the feed. Runs on every node; the database lets one
     /// at a time do it.
     async fn relay(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
+        let period = match self.engine.backend() {
+            // There the commit itself gives them.
+            Backend::Sqlite => BEAT_PERIOD,
+            Backend::Postgres => RELAY_PERIOD,
+        };
         while !*shutdown.borrow() {
             beat();
             let rung = self.engine.bells.relay.notified();
@@ -269,7 +274,7 @@ impl Keeper {
             tokio::select! {
                 // What is committed meanwhile gets its place in the same transaction.
                 () = rung => tokio::time::sleep(relay_pause).await,
-                () = tokio::time::sleep(RELAY_PERIOD) => {}
+                () = tokio::time::sleep(period) => {}
                 _ = shutdown.changed() => {}
             }
         }

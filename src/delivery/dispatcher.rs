@@ -15,8 +15,8 @@ use super::secrets::Secrets;
 use crate::clock::pause;
 use crate::egress::Client;
 use crate::engine::{
-    Claimed, ClientErrors, Engine, EngineResult, Gate, LaneWish, Next, OwedDelivery, RateLimit,
-    Record, TakesDeliveries,
+    Claimed, ClientErrors, Engine, EngineResult, FoundLanes, Gate, LaneWish, Next, OwedDelivery,
+    RateLimit, Record, TakesDeliveries,
 };
 use crate::ids::{Key, Timestamp};
 use crate::telemetry::{Metrics, complain};
@@ -163,8 +163,7 @@ impl Dispatcher {
 
     /// Looks for lanes with something due; when the next one will have something.
     pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
-        let waiting = self.engine.waiting_lanes().await?;
-        let fresh = self.engine.fresh_lanes().await?;
+        let FoundLanes { waiting, fresh } = self.engine.look_for_lanes().await?;
         let troubled = self.lanes().troubled();
         if !troubled.is_empty() {
             let troubles = self.engine.troubles_of(troubled).await?;

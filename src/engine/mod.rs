@@ -137,6 +137,15 @@ pub struct Engine {
     settling: endpoints::Settling,
 }
 
+/// Lanes that have something to send.
+#[derive(Clone, Debug, Default)]
+pub struct FoundLanes {
+    /// Those with waiting deliveries, and when the first of each is due.
+    pub waiting: Vec<(i64, Timestamp)>,
+    /// Those of ordered endpoints to which something has just come.
+    pub fresh: Vec<i64>,
+}
+
 impl Engine {
     /// Starts the writers. The node is known to nobody until it beats.
     pub async fn start(parts: Parts) -> EngineResult<Engine> {
@@ -400,24 +409,26 @@ impl Engine {
         }
     }
 
-    /// Queues with ready jobs, found by looking.
-    pub async fn ready_queues(&self) -> EngineResult<Vec<String>> {
-        Ok(self.store.read(jobs::ready_queues).await?)
-    }
-
-    /// Makes waiting jobs ready whose time has come, found by looking; when the next one is due.
-    pub async fn promote(&self) -> EngineResult<Option<Timestamp>> {
+    /// Makes waiting jobs ready whose time has come; when the next one is due, and the queues that
+    /// have ready jobs, found by looking.
+    pub async fn look_for_jobs(&self) -> EngineResult<(Option<Timestamp>, Vec<String>)> {
         loop {
-            let next = self.store.read(jobs::next_due).await?.map(Timestamp);
+            let (next, queues) = self
+                .store
+                .read(|connection| {
+                    Ok((jobs::next_due(connection)?, jobs::ready_queues(connection)?))
+                })
+                .await?;
+            let next = next.map(Timestamp);
             if next.is_none_or(|due| due > self.now()) {
-                return Ok(next);
+                return Ok((next, queues));
             }
             let subjects = vec![operation::subject("claim", 0)];
             let promoted =
                 self.custom(subjects, |transaction, _, now| Ok(claim::promote(transaction, now)?));
             if promoted.await? == 0 {
                 // Another node holds them just now.
-                return Ok(None);
+                return Ok((None, queues));
             }
         }
     }
@@ -472,15 +483,16 @@ impl Engine {
         Ok(self.store.read(move |connection| receiver_rows::versions(connection, &keys)).await?)
     }
 
-    /// Lanes with deliveries that have just come to an ordered endpoint, found by looking.
-    pub async fn fresh_lanes(&self) -> EngineResult<Vec<i64>> {
-        Ok(self.store.read(delivery_rows::fresh_lanes).await?)
-    }
-
-    /// Lanes with waiting deliveries and when their first is due, found by looking.
-    pub async fn waiting_lanes(&self) -> EngineResult<Vec<(i64, Timestamp)>> {
-        let rows = self.store.read(delivery_rows::lanes).await?;
-        Ok(rows.into_iter().map(|row| (row.lane, Timestamp(row.due_at))).collect())
+    /// Lanes that have something to send, found by looking.
+    pub async fn look_for_lanes(&self) -> EngineResult<FoundLanes> {
+        let (waiting, fresh) = self
+            .store
+            .read(|connection| {
+                Ok((delivery_rows::lanes(connection)?, delivery_rows::fresh_lanes(connection)?))
+            })
+            .await?;
+        let waiting = waiting.into_iter().map(|row| (row.lane, Timestamp(row.due_at))).collect();
+        Ok(FoundLanes { waiting, fresh })
     }
 
     /// Live jobs by queue and phase, for metrics.

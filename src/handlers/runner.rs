@@ -152,8 +152,7 @@ impl Runner {
     /// Looks for work that no bell told of: jobs whose time has come, queues with ready jobs. When
     /// the next waiting job is due.
     pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
-        let next = self.services.engine.promote().await?;
-        let found = self.services.engine.ready_queues().await?;
+        let (next, found) = self.services.engine.look_for_jobs().await?;
         self.note_queues(found);
         Ok(next)
     }

@@ -105,8 +105,14 @@ impl Engine {
     /// One turn of the loop: a page of each endpoint after the other; how many endpoints it looked
     /// at. Rings for the next turn when something is left.
     pub async fn settle_backlogs(&self) -> EngineResult<usize> {
-        let mut keys = self.store.read(|connection| receivers::settling(connection, SWEPT)).await?;
-        for key in self.store.read(deliveries::wrongly_held).await? {
+        let (mut keys, held) = self
+            .store
+            .read(|connection| {
+                let settling = receivers::settling(connection, SWEPT)?;
+                Ok((settling, deliveries::wrongly_held(connection)?))
+            })
+            .await?;
+        for key in held {
             if !keys.contains(&key) {
                 keys.push(key);
             }

@@ -298,7 +298,7 @@ impl Play<'_> {
         let node = &self.nodes[node];
         node.beat().await;
         node.engine.rescue().await.unwrap();
-        node.engine.promote().await.unwrap();
+        node.engine.look_for_jobs().await.unwrap();
         node.engine.expire().await.unwrap();
     }
 

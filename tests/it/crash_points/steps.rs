@@ -145,8 +145,8 @@ async fn live_until(last: Step, node: &Node, job: Uuid) -> Held {
         return held;
     }
     relay(node).await;
-    let mut lanes = node.engine.fresh_lanes().await.unwrap();
-    lanes.extend(node.engine.waiting_lanes().await.unwrap().iter().map(|(lane, _)| *lane));
+    let mut lanes = node.engine.look_for_lanes().await.unwrap().fresh;
+    lanes.extend(node.engine.look_for_lanes().await.unwrap().waiting.iter().map(|(lane, _)| *lane));
     let lanes = lanes.into_iter().map(wish).collect();
     held.owed = node.engine.claim_deliveries(lanes).await.unwrap();
     assert_eq!(held.owed.len(), CLAIMED);

@@ -45,7 +45,7 @@ async fn an_attempt_is_written_down_before_its_request(database: Database) {
 
 /// Claims everything that is due, as a node does that dies right after.
 async fn claim_all(node: &Node) -> Vec<OwedDelivery> {
-    let waiting = node.engine.waiting_lanes().await.unwrap();
+    let waiting = node.engine.look_for_lanes().await.unwrap().waiting;
     let lanes = waiting.into_iter().map(|(lane, _)| wish(lane)).collect();
     node.engine.claim_deliveries(lanes).await.unwrap()
 }

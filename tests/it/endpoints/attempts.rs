@@ -97,7 +97,7 @@ async fn an_interrupted_attempt_stays_in_the_log_and_is_made_again(database: Dat
     let world = World::start(&database).await;
     let endpoint = world.endpoint("/hook").await;
     world.event().await;
-    let waiting = world.node.engine.waiting_lanes().await.unwrap();
+    let waiting = world.node.engine.look_for_lanes().await.unwrap().waiting;
     let lanes = waiting.into_iter().map(|(lane, _)| wish(lane)).collect();
     let owed = world.node.engine.claim_deliveries(lanes).await.unwrap().remove(0);
     world.node.send_by_hand(&owed).await.expect("it is received");

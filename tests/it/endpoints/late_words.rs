@@ -43,7 +43,7 @@ async fn a_lane_stands_as_was_said_last_whatever_is_written_last(database: Datab
     let endpoint = world.endpoint("/hook").await;
     world.events(5).await;
     let engine = &world.node.engine;
-    let lane = engine.waiting_lanes().await.unwrap()[0].0;
+    let lane = engine.look_for_lanes().await.unwrap().waiting[0].0;
     let mut owed = engine.claim_deliveries(vec![wish(lane)]).await.unwrap();
     let now = engine.now();
     let close = |number, closings| {

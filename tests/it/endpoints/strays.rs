@@ -61,7 +61,7 @@ fn a_lease_without_work_is_told_and_given_back(database: Database) {
         world.endpoint("/hook").await;
         world.event().await;
         let engine = &world.node.engine;
-        let lanes = engine.waiting_lanes().await.unwrap();
+        let lanes = engine.look_for_lanes().await.unwrap().waiting;
         let wanted = lanes.iter().map(|(lane, _)| wish(*lane)).collect();
         assert_eq!(engine.claim_deliveries(wanted).await.unwrap().len(), 1);
         let log = Log::of_this_thread();

@@ -152,7 +152,7 @@ async fn a_claim_without_an_answer_leaves_nothing_behind(database: Database) {
     let whole = ["job.created", "job.started", "job.rescued", "job.started", "job.succeeded"];
     assert_eq!(types, whole);
 
-    let lanes = node.engine.waiting_lanes().await.expect("lanes");
+    let lanes = node.engine.look_for_lanes().await.expect("lanes").waiting;
     let wanted = lanes.iter().map(|(lane, _)| wish(*lane)).collect();
     assert_eq!(node.engine.claim_deliveries(wanted).await.expect("a claim").len(), 1);
     assert_eq!(node.engine.rescue().await.expect("a sweep"), 0, "its node is alive");
@@ -181,7 +181,7 @@ async fn another_nodes_deliveries_are_not_ours_to_give_back(database: Database) 
     late.submit(&caller, job).await;
     late.work().await;
     let wanted = || async {
-        let lanes = heir.engine.waiting_lanes().await.expect("lanes");
+        let lanes = heir.engine.look_for_lanes().await.expect("lanes").waiting;
         lanes.iter().map(|(lane, _)| wish(*lane)).collect::<Vec<_>>()
     };
     let first = late.engine.claim_deliveries(wanted().await).await.expect("a claim");

@@ -31,8 +31,8 @@ fn tried_once(ordering: Ordering) -> EndpointSettings {
 
 /// Claims whatever may be sent now on any lane.
 async fn claim(node: &Node) -> Vec<OwedDelivery> {
-    let mut lanes: Vec<i64> = node.engine.fresh_lanes().await.unwrap();
-    lanes.extend(node.engine.waiting_lanes().await.unwrap().iter().map(|(lane, _)| *lane));
+    let mut lanes: Vec<i64> = node.engine.look_for_lanes().await.unwrap().fresh;
+    lanes.extend(node.engine.look_for_lanes().await.unwrap().waiting.iter().map(|(lane, _)| *lane));
     lanes.sort_unstable();
     lanes.dedup();
     node.engine.claim_deliveries(lanes.into_iter().map(wish).collect()).await.unwrap()
