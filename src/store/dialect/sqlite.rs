@@ -10,13 +10,14 @@ use crate::store::rows::{OnConflict, Rows};
 use crate::store::statement::{Cell, Sql, Statement};
 
 /// `busy_timeout` comes first: the other settings may themselves have to wait for a lock.
-/// `synchronous=FULL` is said aloud because builds of SQLite differ in their default under WAL.
+/// `synchronous=FULL` is said aloud because builds of SQLite differ in their default under WAL. The
+/// writer's cache is for what it touches now: whenever a page was split, the commit walks all of it.
 const SETTINGS: &str = "PRAGMA busy_timeout = 5000;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA foreign_keys = ON;
 PRAGMA temp_store = MEMORY;
-PRAGMA cache_size = -65536;
+PRAGMA cache_size = -16384;
 PRAGMA mmap_size = 268435456;
 PRAGMA wal_autocheckpoint = 4000;
 PRAGMA journal_size_limit = 67108864;";
