@@ -61,7 +61,7 @@ async fn run(
     let server = server::start(crew, ground).await?;
     let api = &server.api;
     let mut load = crew.talk("load", &["bench", "--role", "load"])?;
-    let warm_up = plan.jobs.div_ceil(50);
+    let warm_up = plan.warm_up;
     let Plan { jobs, in_flight, payload, .. } = *plan;
     let api_key = application.api_key.clone();
     let order = LoadOrder {

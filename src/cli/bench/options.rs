@@ -2,7 +2,6 @@
 //!
 //! Must not know how anything is measured.
 
-use super::past;
 use crate::config::number;
 use crate::engine::MOST_ENDPOINTS;
 
@@ -21,8 +20,8 @@ pub struct Options {
     #[arg(long, default_value_t = 512, value_name = "N",
         value_parser = number::whole::<u32>(1..=100_000))]
     in_flight: u32,
-    /// Finished jobs that fill the history before anything counts, in thousands
-    #[arg(long, value_name = "N", value_parser = history)]
+    /// Finished jobs that fill the history before anything counts
+    #[arg(long, value_name = "N", value_parser = number::whole::<u32>(1..=100_000_000))]
     pub(super) history: Option<u32>,
     /// Bytes more in each job, which go through its events and its webhook too
     #[arg(long, default_value_t = 0, value_name = "BYTES",
@@ -61,14 +60,6 @@ const MOST_PAYLOAD: u32 = 16_000;
 /// Endpoints of one application.
 const MOST: u32 = MOST_ENDPOINTS as u32;
 
-fn history(text: &str) -> Result<u32, String> {
-    let allowed =
-        || format!("{text} is not allowed: a multiple of {}, 100,000,000 at most", past::PATTERN);
-    let jobs: u32 = text.parse().map_err(|_| allowed())?;
-    let fits = jobs.is_multiple_of(past::PATTERN) && (past::PATTERN..=100_000_000).contains(&jobs);
-    if fits { Ok(jobs) } else { Err(allowed()) }
-}
-
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(super) enum Role {
     /// Submits jobs and keeps the times.
@@ -81,6 +72,8 @@ pub(super) enum Role {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub jobs: u32,
+    /// Jobs before those.
+    pub warm_up: u32,
     pub in_flight: u32,
     pub payload: u32,
     pub endpoints: u32,
@@ -115,7 +108,7 @@ impl Options {
             );
         }
         let Options { jobs, in_flight, payload, .. } = *self;
-        Ok(Plan { jobs, in_flight, payload, endpoints, hanging })
+        Ok(Plan { jobs, warm_up: jobs.div_ceil(50), in_flight, payload, endpoints, hanging })
     }
 
     /// Events that are due, over so many endpoints: each is owed as much as the others.

@@ -15,8 +15,8 @@ use crate::cli::output;
 use crate::store::history::{self, Lot};
 use crate::store::{Backend, Connection};
 
-/// Jobs that are really run, those that warm up included.
-pub(super) const PATTERN: u32 = 1_000;
+/// Jobs that are really run and then copied; what is left over is really run, too.
+const PATTERN: u32 = 1_000;
 /// Copies in one transaction.
 const LOT: i64 = 20;
 /// How often it is said how far it has come.
@@ -30,12 +30,34 @@ pub(super) async fn fill(
     folder: &std::path::Path,
     crew: &mut Crew,
 ) -> anyhow::Result<()> {
-    let jobs = PATTERN - PATTERN.div_ceil(51);
-    let run =
-        measure::measure(ground, &Plan { jobs, endpoints: 0, hanging: 0, ..*plan }, folder, crew)
-            .await?;
+    let copied = history - history % PATTERN;
+    if copied > 0 {
+        run(ground, plan, PATTERN, folder, crew).await?;
+        copy(ground, copied).await?;
+    }
+    match history - copied {
+        0 => Ok(()),
+        rest => run(ground, plan, rest, folder, crew).await,
+    }
+}
+
+/// Jobs that are submitted, run and delivered like those that count.
+async fn run(
+    ground: &Ground,
+    plan: &Plan,
+    jobs: u32,
+    folder: &std::path::Path,
+    crew: &mut Crew,
+) -> anyhow::Result<()> {
+    let plan = Plan { jobs, warm_up: 0, endpoints: 0, hanging: 0, ..*plan };
+    let run = measure::measure(ground, &plan, folder, crew).await?;
     crew.end().await;
-    anyhow::ensure!(run.faults.is_empty(), "the first jobs: {}", run.faults.join("; "));
+    anyhow::ensure!(run.faults.is_empty(), "jobs of the history: {}", run.faults.join("; "));
+    Ok(())
+}
+
+/// Copies all that there is until there are so many.
+async fn copy(ground: &Ground, history: u32) -> anyhow::Result<()> {
     let location = ground.location.clone();
     tokio::task::spawn_blocking(move || {
         let mut connection = Connection::open(&location)?;
