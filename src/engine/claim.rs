@@ -2,6 +2,7 @@
 
 use super::apply::{Changes, change, finish};
 use super::core::Core;
+use super::fronts::Found;
 use super::operation::{Claim, ClaimedBatch, ClaimedJob};
 use super::stored::{PLACE_BITS, StoredJob, queue_place};
 use super::submit::MOST_OWED;
@@ -27,14 +28,16 @@ pub(super) fn claim(
     now: Timestamp,
 ) -> StoreResult<ClaimedBatch> {
     let mut keys: Vec<Key> = Vec::new();
+    let mut batch = ClaimedBatch::default();
     for (queue, room) in &claim.queues {
         let want = (*room).min(claim.limit.saturating_sub(keys.len()));
         if want > 0 {
             let want = i64::try_from(want).unwrap_or(i64::MAX);
-            keys.extend(ready(core, transaction, queue, want)?);
+            let found = ready(core, transaction, queue, want)?;
+            batch.is_partial |= found.is_partial;
+            keys.extend(found.rows.iter().map(|row| row.id));
         }
     }
-    let mut batch = ClaimedBatch::default();
     if keys.is_empty() {
         return Ok(batch);
     }
@@ -51,6 +54,7 @@ pub(super) fn claim(
         if changes.owed() >= MOST_OWED {
             // Untouched, they stay ready.
             batch.more = true;
+            core.queues.forget_all();
             break;
         }
         let late = job.state.expires_at.is_some_and(|deadline| deadline <= now);
@@ -70,6 +74,8 @@ pub(super) fn claim(
         }
     }
     finish(core, transaction, changes, now, &mut batch.lanes)?;
+    // What ended, or was not what the index said, has had somebody's place.
+    batch.is_partial |= batch.jobs.len() < keys.len();
     Ok(batch)
 }
 
@@ -79,16 +85,15 @@ fn ready(
     transaction: &mut Transaction<'_>,
     queue: &str,
     most: i64,
-) -> StoreResult<Vec<Key>> {
-    let rows = if transaction.backend() == Backend::Sqlite {
-        jobs::ready(transaction, queue, None, most)?
-    } else {
-        let place = |row: &ReadyRow| (row.priority, row.ready_sequence);
-        core.queues.search(queue.to_owned(), most, LATE_PLACES, place, |from, most| {
-            jobs::ready(transaction, queue, from, most)
-        })?
-    };
-    Ok(rows.into_iter().map(|row| row.id).collect())
+) -> StoreResult<Found<ReadyRow>> {
+    if transaction.backend() == Backend::Sqlite {
+        let rows = jobs::ready(transaction, queue, None, most)?;
+        return Ok(Found { rows, is_partial: false });
+    }
+    let place = |row: &ReadyRow| (row.priority, row.ready_sequence);
+    core.queues.search(queue.to_owned(), most, LATE_PLACES, place, |from, most| {
+        jobs::ready(transaction, queue, from, most)
+    })
 }
 
 /// Makes waiting jobs ready whose time has come; how many.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::endpoints::reason_to_cancel;
-use super::ledger::RECEIVER_GONE;
+use super::ledger::{BEFORE_ALL_ELSE, RECEIVER_GONE};
 use super::operation::{ClaimDeliveries, Claimed, LaneWish, OwedDelivery};
 use super::receivers::Receiver;
 use super::record::follow;
@@ -46,10 +46,10 @@ pub(super) fn claim_deliveries(
     let ordered = i64::try_from(ordered).unwrap_or(i64::MAX).max(1);
     let share = (MOST_SEQUENCED / ordered).clamp(1, SEQUENCED);
     let mut left = MOST_SEQUENCED.saturating_sub(share.saturating_mul(ordered)).max(0);
-    let mut unfinished = Vec::new();
+    let (mut unfinished, mut partial) = (Vec::new(), Vec::new());
     for wish in &claim.lanes {
         left += if wish.may_be_ordered { share } else { 0 };
-        let (due, is_finished) = due(core, transaction, wish, now, &mut left)?;
+        let (due, is_finished) = due(core, transaction, wish, now, &mut left, &mut partial)?;
         keys.extend(due);
         if !is_finished {
             unfinished.push(wish.lane);
@@ -70,11 +70,13 @@ pub(super) fn claim_deliveries(
             (Some(receiver), Fate::Send, Some(body)) => (Arc::clone(receiver), body),
             (_, Fate::Hold, _) => {
                 changes.push(waiting(&row, phase::HELD, row.owed_at));
+                partial.push(row.lane);
                 continue;
             }
             (_, Fate::Postpone, _) => {
                 let later = now.plus_millis(UNREADABLE_MILLIS);
                 changes.push(waiting(&row, phase::WAITING, later.0));
+                partial.push(row.lane);
                 continue;
             }
             (_, fate, _) => {
@@ -136,7 +138,7 @@ pub(super) fn claim_deliveries(
     deliveries::update_live(transaction, &changes)?;
     deliveries::begin_attempts(transaction, &begun)?;
     drop_unsendable(transaction, &unsendable, now)?;
-    Ok(Claimed { owed, unfinished })
+    Ok(Claimed { owed, unfinished, partial })
 }
 
 /// Due deliveries of a lane, as many as there is room for, and whether there is nothing else to look
@@ -147,16 +149,21 @@ fn due(
     wish: &LaneWish,
     now: Timestamp,
     left: &mut i64,
+    partial: &mut Vec<i64>,
 ) -> StoreResult<(Vec<Key>, bool)> {
     let room = i64::try_from(wish.room).unwrap_or(i64::MAX);
+    if wish.may_be_ordered {
+        // What follows one that is just being recorded gets its place by the next look.
+        partial.push(wish.lane);
+    }
     if !wish.may_be_ordered {
-        return Ok((waiting_of(core, transaction, wish.lane, now, room)?, true));
+        return Ok((waiting_of(core, transaction, wish.lane, now, room, partial)?, true));
     }
     loop {
         let page = SEQUENCED.min(*left);
         let (looked_at, moved) = sequence(transaction, wish.lane, now, page)?;
         *left -= looked_at;
-        let due = waiting_of(core, transaction, wish.lane, now, room)?;
+        let due = waiting_of(core, transaction, wish.lane, now, room, partial)?;
         let is_finished = moved < page;
         // Keys tell the order only roughly: who is first may stand on a later page.
         if is_finished || !due.is_empty() || *left <= 0 {
@@ -172,19 +179,26 @@ fn waiting_of(
     lane: i64,
     now: Timestamp,
     room: i64,
+    partial: &mut Vec<i64>,
 ) -> StoreResult<Vec<Key>> {
     let rows = if transaction.backend() == Backend::Sqlite {
         deliveries::due(transaction, lane, None, now.0, room)?
     } else {
-        core.lanes.search(
-            lane,
-            room,
-            LATE_MICROS,
-            |row: &DueRow| (0, row.due_at),
-            |from, room| {
-                deliveries::due(transaction, lane, from.map(|(_, due_at)| due_at), now.0, room)
-            },
-        )?
+        let place = |row: &DueRow| (0, row.due_at);
+        let found = core.lanes.search(lane, room, LATE_MICROS, place, |from, room| {
+            let Some((_, from)) = from else {
+                return deliveries::due(transaction, lane, None, now.0, room);
+            };
+            // What goes before all else does so here, too.
+            let mut rows = deliveries::due(transaction, lane, None, BEFORE_ALL_ELSE, room)?;
+            let left = room - i64::try_from(rows.len()).unwrap_or(room);
+            if left > 0 {
+                rows.extend(deliveries::due(transaction, lane, Some(from), now.0, left)?);
+            }
+            Ok(rows)
+        })?;
+        partial.extend(found.is_partial.then_some(lane));
+        found.rows
     };
     Ok(rows.into_iter().map(|row| row.id).collect())
 }

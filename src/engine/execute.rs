@@ -21,6 +21,11 @@ pub(super) fn execute(
     run: Run,
 ) -> StoreResult<(Vec<Outcome>, Taken)> {
     let now = core.clock.now();
+    if run != Run::First {
+        // What the undone transaction had found is not claimed.
+        core.queues.forget_all();
+        core.lanes.forget_all();
+    }
     let mut outcomes: Vec<Option<Outcome>> = operations.iter().map(|_| None).collect();
     let mut submits = Vec::new();
     let mut applies = Vec::new();

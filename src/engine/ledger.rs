@@ -49,7 +49,7 @@ pub(super) struct Test {
 }
 
 /// Sends a delivery before whatever else is due on its lane.
-const BEFORE_ALL_ELSE: i64 = 0;
+pub(super) const BEFORE_ALL_ELSE: i64 = 0;
 
 /// Why a delivery ended whose receiver wants nothing more.
 pub use crate::formats::judgement::RECEIVER_GONE;

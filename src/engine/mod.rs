@@ -1,8 +1,8 @@
 //! The one door to state: every change of a job, group, file or delivery is a transaction here.
 //!
 //! A transaction holds the state change, its event and the deliveries it owes, or nothing. Nothing
-//! is sent, spawned or waited for inside one; after it only a bell is rung. Must not know HTTP,
-//! sockets, handlers or faces.
+//! is sent, spawned or waited for inside one; after it what was claimed is handed over and a bell is
+//! rung. Must not know HTTP, sockets, handlers or faces.
 
 mod applications;
 mod apply;

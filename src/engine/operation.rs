@@ -153,6 +153,8 @@ pub struct ClaimedBatch {
     /// Whether ready jobs were left, since these already owe as many deliveries as one transaction
     /// should.
     pub more: bool,
+    /// Whether there may be more ready jobs although these are fewer than there was room for.
+    pub is_partial: bool,
 }
 
 /// A job with its lease.
@@ -238,6 +240,8 @@ pub struct Claimed {
     /// Lanes on which there was more to look at than one claim may, or something ended instead: to be
     /// asked again.
     pub unfinished: Vec<i64>,
+    /// Lanes on which there may be more that is due although there was room for it.
+    pub partial: Vec<i64>,
 }
 
 /// A delivery with its lease and everything to send it.

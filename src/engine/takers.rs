@@ -169,7 +169,7 @@ fn ready(outcomes: &[Option<Outcome>]) -> (BTreeSet<String>, BTreeSet<i64>) {
 /// Asked queues in which nothing is left.
 fn emptied(wish: &JobWish, batch: &ClaimedBatch) -> BTreeSet<String> {
     let (queues, limit) = wish;
-    if batch.more || batch.jobs.len() >= *limit {
+    if batch.more || batch.is_partial || batch.jobs.len() >= *limit {
         return BTreeSet::new();
     }
     let mut given: HashMap<&str, usize> = HashMap::new();
@@ -184,8 +184,9 @@ fn emptied(wish: &JobWish, batch: &ClaimedBatch) -> BTreeSet<String> {
 /// Asked lanes on which nothing is left that is due.
 fn emptied_lanes(wishes: &[LaneWish], claimed: &Claimed) -> BTreeSet<i64> {
     let given = |lane: i64| claimed.owed.iter().filter(|owed| owed.lane == lane).count();
-    let is_empty =
-        |wish: &&LaneWish| given(wish.lane) < wish.room && !claimed.unfinished.contains(&wish.lane);
+    let may_have_more =
+        |lane: i64| claimed.unfinished.contains(&lane) || claimed.partial.contains(&lane);
+    let is_empty = |wish: &&LaneWish| given(wish.lane) < wish.room && !may_have_more(wish.lane);
     wishes.iter().filter(is_empty).map(|wish| wish.lane).collect()
 }
 

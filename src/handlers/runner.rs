@@ -77,8 +77,8 @@ pub struct Runner {
     busy: AtomicUsize,
     /// Of those, the ones whose work goes on.
     working: AtomicUsize,
-    /// Slots that are kept for claims under way.
-    kept: Mutex<usize>,
+    /// Slots that are kept for claims under way, and whether somebody found none because of that.
+    kept: Mutex<(usize, bool)>,
     /// What was wished for beside `step`.
     gate: Gate,
     /// Where tries run; nothing is taken beside `step` before that is known.
@@ -137,16 +137,23 @@ impl Runner {
     /// being recorded, another one may have it. What is still to be recorded is bounded, too.
     fn keep_room(&self) -> usize {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (slots, turned_away) = &mut *kept;
         let free = self.limits.slots.saturating_sub(self.working.load(Ordering::SeqCst));
         let unrecorded = self.limits.slots.saturating_mul(MOST_A_SLOT);
-        let room = free.min(unrecorded.saturating_sub(self.busy())).saturating_sub(*kept);
-        *kept += room;
+        let room = free.min(unrecorded.saturating_sub(self.busy())).saturating_sub(*slots);
+        *turned_away |= room == 0 && *slots > 0;
+        *slots += room;
         room
     }
 
-    /// The claim is over, and what it brought has its slots.
+    /// The claim is over, and what it brought has its slots. Whoever found none meanwhile looks again.
     fn give_room(&self, room: usize) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) -= room;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (slots, turned_away) = &mut *kept;
+        *slots -= room;
+        if std::mem::take(turned_away) {
+            self.services.engine.bells.jobs.notify_one();
+        }
     }
 
     /// Looks for work that no bell told of: jobs whose time has come, queues with ready jobs. When
@@ -438,7 +445,11 @@ impl TakesJobs for Runner {
     fn wish(&self, queues: &BTreeSet<String>) -> Option<JobWish> {
         let free = |queue: &&String| !self.limits.queue_slots.contains_key(*queue);
         let queues: Vec<&String> = queues.iter().filter(free).collect();
-        if queues.is_empty() || !self.gate.enter() {
+        // While others wait it is `step` that lets them take turns.
+        let others = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let others_wait = others.iter().any(|queue| !queues.contains(&queue));
+        drop(others);
+        if others_wait || queues.is_empty() || !self.gate.enter() {
             return None;
         }
         let room = self.keep_room();

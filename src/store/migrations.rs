@@ -3,6 +3,7 @@
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::connection::Connection;
+use super::dialect::postgres::SETTINGS;
 use super::error::{StoreError, StoreResult};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -13,6 +14,11 @@ const SQLITE_TRIES: u32 = 40;
 
 /// Any number that nobody else in the database uses: the advisory lock of our migrations.
 const LOCK: i64 = 0x7269_6e67_6261_636b;
+
+/// A migration may wait for others, and may take long on a long history; its plans are those of
+/// whole tables.
+const UNHURRIED: &str = "SET lock_timeout = 0; SET statement_timeout = 0; SET enable_seqscan = on; \
+                         SET enable_hashjoin = on; SET enable_mergejoin = on";
 
 /// Brings the schema up to date; which migrations were run.
 pub(super) fn run(connection: &mut Connection) -> StoreResult<Vec<String>> {
@@ -32,12 +38,9 @@ pub(super) fn run(connection: &mut Connection) -> StoreResult<Vec<String>> {
         }
         Connection::Postgres(postgres) => {
             use diesel::connection::SimpleConnection;
-            postgres
-                .batch_execute(&format!("SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})"))?;
+            postgres.batch_execute(&format!("{UNHURRIED}; SELECT pg_advisory_lock({LOCK})"))?;
             let ran = postgres.run_pending_migrations(POSTGRES).map(names);
-            postgres.batch_execute(&format!(
-                "SELECT pg_advisory_unlock({LOCK}); SET lock_timeout = '5s'"
-            ))?;
+            postgres.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK}); {SETTINGS}"))?;
             ran
         }
     };

@@ -322,7 +322,10 @@ impl<O: Operation> Worker<O> {
             Ok((outcomes, aside)) => match connection.commit() {
                 Ok(()) => {
                     self.keys.provisional = false;
-                    (self.shared.committed)(operations.len(), aside);
+                    let tell = || (self.shared.committed)(operations.len(), aside);
+                    if std::panic::catch_unwind(AssertUnwindSafe(tell)).is_err() {
+                        tracing::error!("what came of a commit could not be told");
+                    }
                     Ok(outcomes)
                 }
                 Err(error) => {

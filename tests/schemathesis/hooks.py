@@ -5,7 +5,8 @@
 used for parameters in the path and in the query. Of each list, the last value is kept for DELETE and
 the others for everything else, unless there is a list such as `DELETE endpointId` for that alone, or
 `GET endpointId` of things that nobody changes.
-Where the path of a DELETE names two things, the first one stays, and is the first of its list.
+Where the path of a DELETE names two things, the first one stays, and is the first of its list, or of a
+list such as `DELETE secretId of endpointId`: of things that nobody changes.
 
 What is put where depends only on the case itself, because schemathesis replays cases and has to
 see the same request again.
@@ -53,8 +54,9 @@ def usable_for(case, name):
         return SEEDS[f"GET {name}"]
     if case.method != "DELETE":
         return lasting or [doomed]
-    if re.findall(r"{(\w+)}", case.path)[-1:] != [name]:
-        return lasting[:1] or [doomed]
+    last = (re.findall(r"{(\w+)}", case.path) or [None])[-1]
+    if last != name:
+        return SEEDS.get(f"DELETE {last} of {name}") or lasting[:1] or [doomed]
     return SEEDS.get(f"DELETE {name}", [doomed])
 
 

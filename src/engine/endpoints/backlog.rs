@@ -90,6 +90,12 @@ struct Settled {
 }
 
 impl Engine {
+    /// Rings for lanes on which something is due since long ago that claims have gone past.
+    pub(super) fn ring_again(&self, lanes: &[i64]) {
+        lanes.iter().for_each(|lane| self.core.lanes.forget(lane));
+        self.bells.ring_lanes(lanes);
+    }
+
     /// Brings the backlog of one endpoint in line, and leaves what is too much to wait for to the
     /// loop.
     pub(super) async fn settle_backlog(&self, endpoint: Key) -> EngineResult<()> {
@@ -145,7 +151,7 @@ impl Engine {
                 Ok(settle_page(transaction, endpoint, known.as_ref(), now)?)
             })
             .await?;
-        self.bells.ring_lanes(&page.lanes);
+        self.ring_again(&page.lanes);
         if let Some(progress) = page.next {
             self.settling.backlogs().insert(endpoint, progress);
             return Ok(false);
@@ -197,7 +203,7 @@ impl Engine {
                 Ok(freed)
             })
             .await?;
-        self.bells.ring_lanes(&lanes);
+        self.ring_again(&lanes);
         Ok((next, freed))
     }
 }

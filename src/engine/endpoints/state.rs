@@ -137,7 +137,7 @@ impl Engine {
                 Ok((row, lanes))
             })
             .await?;
-        self.bells.ring_lanes(&lanes);
+        self.ring_again(&lanes);
         self.settle_backlog(row.id).await?;
         self.endpoint_view(row).await
     }
@@ -164,7 +164,7 @@ impl Engine {
                 Ok((row, lanes))
             })
             .await?;
-        self.bells.ring_lanes(&lanes);
+        self.ring_again(&lanes);
         self.settle_backlog(row.id).await?;
         self.endpoint_view(row).await
     }

@@ -16,7 +16,7 @@ use crate::store::statement::{Cell, Statement};
 /// it has millions of rows, in a scan or as one side of a merge (measured: 2.8 times the jobs a
 /// second without them, and as many every time). A process that is
 /// frozen inside a transaction must not keep its locks for longer than it keeps its leases.
-const SETTINGS: &str = "SET synchronous_commit = on;
+pub(in crate::store) const SETTINGS: &str = "SET synchronous_commit = on;
 SET lock_timeout = '5s';
 SET statement_timeout = '60s';
 SET idle_in_transaction_session_timeout = '5s';
