@@ -5,8 +5,9 @@
 used for parameters in the path and in the query. Of each list, the last value is kept for DELETE and
 the others for everything else, unless there is a list such as `DELETE endpointId` for that alone, or
 `GET endpointId` of things that nobody changes.
-Where the path of a DELETE names two things, the first one stays, and is the first of its list, or of a
-list such as `DELETE secretId of endpointId`: of things that nobody changes.
+Where the path of a DELETE names two things, the first one stays, and is the first of its list, or one
+of a list such as `DELETE secretId of endpointId`: of things that nobody changes. What is deleted there
+is of the list `DELETE secretId of ` and the first one's id.
 
 What is put where depends only on the case itself, because schemathesis replays cases and has to
 see the same request again.
@@ -48,7 +49,7 @@ def shorten_wait(query):
         pass  # A wrong value is there to be refused.
 
 
-def usable_for(case, name):
+def usable_for(case, parameters, name):
     *lasting, doomed = SEEDS[name]
     if case.method == "GET" and f"GET {name}" in SEEDS:
         return SEEDS[f"GET {name}"]
@@ -57,6 +58,9 @@ def usable_for(case, name):
     last = (re.findall(r"{(\w+)}", case.path) or [None])[-1]
     if last != name:
         return SEEDS.get(f"DELETE {last} of {name}") or lasting[:1] or [doomed]
+    for other in parameters.values():
+        if f"DELETE {name} of {other}" in SEEDS:
+            return SEEDS[f"DELETE {name} of {other}"]
     return SEEDS.get(f"DELETE {name}", [doomed])
 
 
@@ -64,7 +68,7 @@ def seed(case, parameters):
     for name in sorted(parameters or {}):
         if not SEEDS.get(name):
             continue
-        usable = usable_for(case, name)
+        usable = usable_for(case, parameters, name)
         number = zlib.crc32(f"{case.method} {case.path} {parameters!r}".encode())
         # One in four stays as it was generated, for the refusals. Generated values can be seeds
         # too, because schemathesis takes them from earlier answers.
