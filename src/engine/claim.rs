@@ -103,7 +103,8 @@ pub(super) fn promote(transaction: &mut Transaction<'_>, now: Timestamp) -> Stor
     for key in due {
         ready.push((key, queue_place(now, transaction.key()?)));
     }
-    jobs::make_ready(transaction, &ready)
+    jobs::make_ready(transaction, &ready)?;
+    Ok(ready.len())
 }
 
 fn opened_secrets(

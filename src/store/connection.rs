@@ -9,9 +9,10 @@ use diesel::pg::{Pg, PgConnection};
 use diesel::sqlite::{Sqlite, SqliteConnection};
 use diesel::{Connection as _, RunQueryDsl};
 
+use super::dialect::pending::Postgres;
 use super::dialect::{postgres, sqlite};
 use super::error::{StoreError, StoreResult};
-use super::rows::{OnConflict, Rows};
+use super::rows::{Change, OnConflict, Rows, Write};
 use super::statement::{Cell, Statement};
 
 /// Which database a URL names.
@@ -80,7 +81,7 @@ pub enum Connection {
     /// SQLite.
     Sqlite(SqliteConnection),
     /// Postgres.
-    Postgres(PgConnection),
+    Postgres(Postgres),
 }
 
 impl Connection {
@@ -88,7 +89,8 @@ impl Connection {
     pub fn open(location: &Location) -> StoreResult<Connection> {
         match location.backend {
             Backend::Sqlite => sqlite::open(&location.address, false).map(Connection::Sqlite),
-            Backend::Postgres => postgres::open(&location.address, false).map(Connection::Postgres),
+            Backend::Postgres => postgres::open(&location.address, false)
+                .map(|opened| Connection::Postgres(Postgres::new(opened))),
         }
     }
 
@@ -96,7 +98,8 @@ impl Connection {
     pub fn open_reader(location: &Location) -> StoreResult<Connection> {
         match location.backend {
             Backend::Sqlite => sqlite::open(&location.address, true).map(Connection::Sqlite),
-            Backend::Postgres => postgres::open(&location.address, true).map(Connection::Postgres),
+            Backend::Postgres => postgres::open(&location.address, true)
+                .map(|opened| Connection::Postgres(Postgres::new(opened))),
         }
     }
 
@@ -112,7 +115,7 @@ impl Connection {
     pub fn batch(&mut self, sql: &str) -> StoreResult<()> {
         match self {
             Connection::Sqlite(connection) => connection.batch_execute(sql)?,
-            Connection::Postgres(connection) => connection.batch_execute(sql)?,
+            Connection::Postgres(connection) => connection.flushed()?.batch_execute(sql)?,
         }
         Ok(())
     }
@@ -121,7 +124,7 @@ impl Connection {
     pub fn execute(&mut self, statement: Statement) -> StoreResult<usize> {
         Ok(match self {
             Connection::Sqlite(connection) => statement.execute(connection)?,
-            Connection::Postgres(connection) => statement.execute(connection)?,
+            Connection::Postgres(connection) => statement.execute(connection.flushed()?)?,
         })
     }
 
@@ -129,7 +132,7 @@ impl Connection {
     pub fn load<T: FromRow>(&mut self, statement: Statement) -> StoreResult<Vec<T>> {
         Ok(match self {
             Connection::Sqlite(connection) => statement.load(connection)?,
-            Connection::Postgres(connection) => statement.load(connection)?,
+            Connection::Postgres(connection) => statement.load(connection.flushed()?)?,
         })
     }
 
@@ -163,7 +166,7 @@ impl Connection {
         match self {
             Connection::Sqlite(connection) => sqlite::load_by_keys(connection, sql, within, keys),
             Connection::Postgres(connection) => {
-                postgres::load_by_keys(connection, sql, lock, within, keys)
+                postgres::load_by_keys(connection.flushed()?, sql, lock, within, keys)
             }
         }
     }
@@ -180,40 +183,54 @@ impl Connection {
         }
         match self {
             Connection::Sqlite(connection) => sqlite::load_by_pairs(connection, sql, pairs),
-            Connection::Postgres(connection) => postgres::load_by_pairs(connection, sql, pairs),
+            Connection::Postgres(connection) => {
+                postgres::load_by_pairs(connection.flushed()?, sql, pairs)
+            }
         }
     }
 
-    /// Inserts rows; how many were new.
-    pub fn insert(&mut self, rows: Rows, on_conflict: OnConflict) -> StoreResult<usize> {
+    /// Inserts rows, like all that says no number by the time of the next read or of the commit.
+    pub fn insert(&mut self, rows: Rows, on_conflict: OnConflict) -> StoreResult<()> {
+        self.write(Write { change: Change::Insert(on_conflict), rows })
+    }
+
+    /// Inserts the rows whose keys are not there yet; how many that are.
+    pub fn insert_new(&mut self, rows: Rows) -> StoreResult<usize> {
         if rows.is_empty() {
             return Ok(0);
         }
+        let write = Write { change: Change::Insert(OnConflict::Skip), rows };
         match self {
-            Connection::Sqlite(connection) => sqlite::insert(connection, rows, on_conflict),
-            Connection::Postgres(connection) => postgres::insert(connection, rows, on_conflict),
+            Connection::Sqlite(connection) => sqlite::write(connection, write),
+            Connection::Postgres(connection) => connection.write_now(write),
         }
     }
 
-    /// Updates rows by their key columns; how many were there.
-    pub fn update(&mut self, rows: Rows) -> StoreResult<usize> {
-        if rows.is_empty() {
-            return Ok(0);
+    /// Updates rows by their key columns.
+    pub fn update(&mut self, rows: Rows) -> StoreResult<()> {
+        self.write(Write { change: Change::Update, rows })
+    }
+
+    /// Deletes rows by their key columns.
+    pub fn delete(&mut self, rows: Rows) -> StoreResult<()> {
+        self.write(Write { change: Change::Delete, rows })
+    }
+
+    fn write(&mut self, write: Write) -> StoreResult<()> {
+        if write.rows.is_empty() {
+            return Ok(());
         }
         match self {
-            Connection::Sqlite(connection) => sqlite::update(connection, rows),
-            Connection::Postgres(connection) => postgres::update(connection, rows),
+            Connection::Sqlite(connection) => sqlite::write(connection, write).map(|_| ()),
+            Connection::Postgres(connection) => connection.write(write),
         }
     }
 
-    /// Deletes rows by their key columns; how many were there.
-    pub fn delete(&mut self, rows: Rows) -> StoreResult<usize> {
-        if rows.is_empty() {
-            return Ok(0);
-        }
+    /// Sends what still waits to be written.
+    pub fn flush(&mut self) -> StoreResult<()> {
         match self {
-            Connection::Sqlite(connection) => sqlite::delete(connection, rows),
-            Connection::Postgres(connection) => postgres::delete(connection, rows),
+            Connection::Sqlite(_) => Ok(()),
+            Connection::Postgres(connection) => connection.flush(),
         }
     }
 
@@ -235,7 +252,9 @@ impl Connection {
         }
         match self {
             Connection::Sqlite(connection) => sqlite::execute_by_keys(connection, sql, keys),
-            Connection::Postgres(connection) => postgres::execute_by_keys(connection, sql, keys),
+            Connection::Postgres(connection) => {
+                postgres::execute_by_keys(connection.flushed()?, sql, keys)
+            }
         }
     }
 
@@ -258,6 +277,9 @@ impl Connection {
 
     /// Undoes the transaction; errors are of no interest, the connection is checked before reuse.
     pub fn rollback(&mut self) {
+        if let Connection::Postgres(connection) = self {
+            connection.forget();
+        }
         let _ = self.batch("ROLLBACK");
     }
 

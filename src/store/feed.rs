@@ -13,7 +13,7 @@ use diesel::sql_types::{BigInt, Binary, Nullable};
 
 use super::connection::{Backend, Connection};
 use super::error::{StoreError, StoreResult};
-use super::rows::{Kind, Rows};
+use super::rows::{Column, Kind, OnConflict, Rows};
 use super::statement::{Cell, Statement};
 use crate::ids::Key;
 use crate::lifecycle::EventType;
@@ -87,6 +87,16 @@ struct Position {
     position: i64,
 }
 
+const NEW_CHUNK: &[Column] = &[
+    ("id", Kind::Int),
+    ("application_id", Kind::Int),
+    ("created_at", Kind::Int),
+    ("size", Kind::Int),
+    ("members", Kind::Bytes),
+    ("awaited", Kind::Int),
+    ("position", Kind::Int),
+];
+
 /// Appends a chunk; the place of its first event, where it has one at once.
 pub fn append(connection: &mut Connection, chunk: &NewChunk) -> StoreResult<Option<i64>> {
     let size = i64::try_from(chunk.members.len()).unwrap_or(i64::MAX);
@@ -94,19 +104,17 @@ pub fn append(connection: &mut Connection, chunk: &NewChunk) -> StoreResult<Opti
         Backend::Sqlite => Some(advance(connection, chunk.application, size)?),
         Backend::Postgres => None,
     };
-    let sql = "INSERT INTO feed_chunks \
-               (id, application_id, created_at, size, members, awaited, position) \
-               VALUES (?, ?, ?, ?, ?, ?, ?)";
-    connection.execute(
-        Statement::new(sql)
-            .bind(chunk.id)
-            .bind(chunk.application)
-            .bind(chunk.created_at)
-            .bind(size)
-            .bind(write(&chunk.members))
-            .bind(chunk.awaited)
-            .bind(position),
-    )?;
+    let mut rows = Rows::new("feed_chunks", NEW_CHUNK);
+    rows.push([
+        chunk.id.into(),
+        chunk.application.into(),
+        chunk.created_at.into(),
+        size.into(),
+        write(&chunk.members).into(),
+        chunk.awaited.into(),
+        position.into(),
+    ]);
+    connection.insert(rows, OnConflict::Fail)?;
     Ok(position)
 }
 

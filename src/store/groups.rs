@@ -77,7 +77,7 @@ const ALL: &[Column] = &[
 ];
 
 /// Inserts groups; ids that are taken are skipped, and the count says so.
-pub fn insert(connection: &mut Connection, groups: &[GroupRow]) -> StoreResult<usize> {
+pub fn insert(connection: &mut Connection, groups: &[GroupRow]) -> StoreResult<()> {
     let mut rows = Rows::new("groups", ALL);
     for group in groups {
         rows.push([
@@ -143,7 +143,7 @@ const CHANGE: &[Column] = &[
 ];
 
 /// Writes changed groups, held in this transaction.
-pub fn update(connection: &mut Connection, groups: &[GroupRow]) -> StoreResult<usize> {
+pub fn update(connection: &mut Connection, groups: &[GroupRow]) -> StoreResult<()> {
     let mut rows = Rows::keyed("groups", 1, CHANGE);
     for group in groups {
         rows.push([

@@ -5,7 +5,7 @@ use diesel::sql_types::{BigInt, Binary, Text};
 
 use super::connection::Connection;
 use super::error::StoreResult;
-use super::rows::{Column, Kind, OnConflict, Rows};
+use super::rows::{Column, Kind, Rows};
 use super::statement::Statement;
 use crate::ids::Key;
 
@@ -60,7 +60,7 @@ pub fn take(
         subject_id.into(),
         expires_at.into(),
     ]);
-    Ok(connection.insert(rows, OnConflict::Skip)? == 1)
+    Ok(connection.insert_new(rows)? == 1)
 }
 
 /// What a key stands for.

@@ -274,7 +274,7 @@ const NEW_JOB: &[Column] = &[
 pub fn insert<'a>(
     connection: &mut Connection,
     jobs: impl Iterator<Item = &'a NewJob>,
-) -> StoreResult<usize> {
+) -> StoreResult<()> {
     let mut rows = Rows::new("jobs", NEW_JOB);
     for job in jobs {
         rows.push([
@@ -345,7 +345,7 @@ const FINAL_JOB: &[Column] = &[
 ];
 
 /// Writes ends of jobs.
-pub fn update_final(connection: &mut Connection, jobs: &[FinalJob]) -> StoreResult<usize> {
+pub fn update_final(connection: &mut Connection, jobs: &[FinalJob]) -> StoreResult<()> {
     let mut rows = Rows::keyed("jobs", 1, FINAL_JOB);
     for job in jobs {
         rows.push([

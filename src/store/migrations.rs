@@ -38,6 +38,7 @@ pub(super) fn run(connection: &mut Connection) -> StoreResult<Vec<String>> {
         }
         Connection::Postgres(postgres) => {
             use diesel::connection::SimpleConnection;
+            let postgres = postgres.flushed()?;
             postgres.batch_execute(&format!("{UNHURRIED}; SELECT pg_advisory_lock({LOCK})"))?;
             let ran = postgres.run_pending_migrations(POSTGRES).map(names);
             postgres.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK}); {SETTINGS}"))?;
@@ -55,7 +56,7 @@ fn names(versions: Vec<diesel::migration::MigrationVersion<'_>>) -> Vec<String> 
 pub(super) fn current(connection: &mut Connection) -> StoreResult<bool> {
     let pending = match connection {
         Connection::Sqlite(sqlite) => sqlite.has_pending_migration(SQLITE),
-        Connection::Postgres(postgres) => postgres.has_pending_migration(POSTGRES),
+        Connection::Postgres(postgres) => postgres.flushed()?.has_pending_migration(POSTGRES),
     };
     pending
         .map(|pending| !pending)

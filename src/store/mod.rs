@@ -7,6 +7,7 @@ mod connection;
 mod dialect;
 mod error;
 mod migrations;
+mod readers;
 mod rows;
 mod statement;
 mod writer;
@@ -37,14 +38,11 @@ pub use rows::{Column, Kind, OnConflict, Rows};
 pub use statement::{Cell, Sql, Statement};
 pub use writer::{Executor, Operation, Run, Transaction, Writer};
 
-/// Connections for reading, kept by the pool.
-const READERS: u32 = 4;
-
 /// Read access, and what is needed to start a writer.
 #[derive(Clone)]
 pub struct Store {
     location: Location,
-    readers: r2d2::Pool<Readers>,
+    readers: readers::Pool,
     /// Held for the life of a server on SQLite.
     _lock: Option<Arc<File>>,
 }
@@ -56,25 +54,6 @@ pub enum Access {
     Server,
     /// A command that works beside a running server.
     Beside,
-}
-
-struct Readers(Location);
-
-impl r2d2::ManageConnection for Readers {
-    type Connection = Connection;
-    type Error = StoreError;
-
-    fn connect(&self) -> Result<Connection, StoreError> {
-        Connection::open_reader(&self.0)
-    }
-
-    fn is_valid(&self, connection: &mut Connection) -> Result<(), StoreError> {
-        connection.ping()
-    }
-
-    fn has_broken(&self, _: &mut Connection) -> bool {
-        false
-    }
 }
 
 impl Store {
@@ -89,13 +68,7 @@ impl Store {
             Connection::open(&location).map_err(|error| explain(&location, error))?;
         migrations::run(&mut connection)?;
         drop(connection);
-        let readers = r2d2::Pool::builder()
-            .max_size(READERS)
-            .min_idle(Some(0))
-            .connection_timeout(std::time::Duration::from_secs(5))
-            .test_on_check_out(location.backend == Backend::Postgres)
-            .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(Readers(location.clone()));
+        let readers = readers::pool(&location);
         Ok(Store { location, readers, _lock: lock })
     }
 
@@ -112,8 +85,8 @@ impl Store {
     {
         let readers = self.readers.clone();
         let run = move || {
-            let mut connection = readers.get().map_err(|_| StoreError::Unavailable(None))?;
-            read(&mut connection)
+            let mut reader = readers.get().map_err(|_| StoreError::Unavailable(None))?;
+            reader.read(read)
         };
         tokio::task::spawn_blocking(run).await.unwrap_or(Err(StoreError::Closed))
     }

@@ -70,3 +70,23 @@ pub enum OnConflict {
     /// Leave the old row.
     Skip,
 }
+
+/// What becomes of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// They are new.
+    Insert(OnConflict),
+    /// They are found by their keys and get their other columns.
+    Update,
+    /// They are found by their keys and go.
+    Delete,
+}
+
+/// Rows and what becomes of them.
+#[derive(Debug)]
+pub struct Write {
+    /// What.
+    pub change: Change,
+    /// Which.
+    pub rows: Rows,
+}

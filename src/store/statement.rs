@@ -165,6 +165,12 @@ impl Statement {
         Statement { sql: sql.into(), cells }
     }
 
+    /// Text and values.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (&str, &[Cell]) {
+        (self.sql.text.as_str(), &self.cells)
+    }
+
     /// Adds the value of the next `?`.
     #[must_use]
     pub fn bind(mut self, value: impl Into<Cell>) -> Statement {

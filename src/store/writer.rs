@@ -314,7 +314,12 @@ impl<O: Operation> Worker<O> {
         };
         let mut transaction = Transaction { connection, keys, run, carries: false };
         // A defect in one operation must not take the writer, and with it the server, along.
-        let run = AssertUnwindSafe(|| executor(&mut transaction, operations, run));
+        let run = AssertUnwindSafe(|| {
+            let executed = executor(&mut transaction, operations, run)?;
+            // Here, since what fails before the commit is sent has certainly not been done.
+            transaction.flush()?;
+            Ok(executed)
+        });
         let executed = std::panic::catch_unwind(run)
             .unwrap_or_else(|_| Err(StoreError::Corrupt("an operation panicked".to_owned())));
         let carried = transaction.carries;

@@ -260,7 +260,7 @@ const LIVE_CHANGE: &[Column] = &[
 ];
 
 /// Writes changed live rows, held in this transaction.
-pub fn update_live(connection: &mut Connection, changes: &[LiveChange]) -> StoreResult<usize> {
+pub fn update_live(connection: &mut Connection, changes: &[LiveChange]) -> StoreResult<()> {
     let mut rows = Rows::keyed("live_deliveries", 1, LIVE_CHANGE);
     for change in changes {
         rows.push([

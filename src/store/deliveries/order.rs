@@ -120,7 +120,7 @@ pub fn advance(
 }
 
 /// Puts rows into a phase, due at a time. They are held in this transaction.
-pub fn set_phases(connection: &mut Connection, changes: &[(Key, i64, i64)]) -> StoreResult<usize> {
+pub fn set_phases(connection: &mut Connection, changes: &[(Key, i64, i64)]) -> StoreResult<()> {
     let mut rows = Rows::keyed(
         "live_deliveries",
         1,
@@ -187,7 +187,7 @@ pub fn free(connection: &mut Connection, delivery: Key) -> StoreResult<usize> {
 pub fn put_in_place(
     connection: &mut Connection,
     places: &[(Key, Option<Place>)],
-) -> StoreResult<usize> {
+) -> StoreResult<()> {
     let columns = &[("id", Kind::Int), ("track", Kind::Int), ("rank", Kind::Int)];
     let mut rows = Rows::keyed("live_deliveries", 1, columns);
     for (key, place) in places {

@@ -7,7 +7,7 @@ use diesel::{QueryableByName, RunQueryDsl};
 
 use crate::store::connection::{Connection, FromRow, establish_postgres};
 use crate::store::error::{StoreError, StoreResult};
-use crate::store::rows::{Column, Kind, OnConflict, Rows};
+use crate::store::rows::{Change, Column, Kind, OnConflict, Rows, Write};
 use crate::store::statement::{Cell, Statement};
 
 /// `synchronous_commit` is said aloud: 202 means on disk. `lock_timeout` bounds the wait for an
@@ -136,8 +136,7 @@ fn array_type(kind: Kind) -> &'static str {
 fn unnest(columns: &[Column]) -> String {
     let arrays: Vec<String> =
         columns.iter().map(|(_, kind)| format!("?::{}", array_type(*kind))).collect();
-    let names: Vec<&str> = columns.iter().map(|column| column.0).collect();
-    format!("UNNEST({}) AS given ({})", arrays.join(", "), names.join(", "))
+    format!("UNNEST({}) AS given ({})", arrays.join(", "), names(columns).join(", "))
 }
 
 pub(in crate::store) fn load_by_keys<T: FromRow>(
@@ -177,20 +176,39 @@ pub(in crate::store) fn load_by_pairs<T: FromRow>(
     Ok(Statement::with(sql.replace("@given", given), vec![one, two]).load::<T>(connection)?)
 }
 
-pub(in crate::store) fn insert(
-    connection: &mut PgConnection,
-    rows: Rows,
-    on_conflict: OnConflict,
-) -> StoreResult<usize> {
-    let names: Vec<&str> = rows.columns.iter().map(|column| column.0).collect();
+/// One statement that writes rows of one table, with its values. A single row, which is what a quiet
+/// hour brings, goes without arrays: to take those apart costs Postgres more than the write.
+pub(super) fn written(write: Write) -> (String, Vec<Cell>) {
+    let Write { change, rows } = write;
+    let is_one = rows.len() == 1;
+    let text = match change {
+        Change::Insert(on_conflict) => insert(&rows, is_one, on_conflict),
+        Change::Update => update(&rows, is_one),
+        Change::Delete => delete(&rows, is_one),
+    };
+    if is_one {
+        let mut cells = rows.cells;
+        if change == Change::Update {
+            // The keys stand behind the values.
+            cells.rotate_left(rows.keys);
+        }
+        return (text, cells);
+    }
+    (text, columns(rows.columns, rows.cells))
+}
+
+fn names(columns: &[Column]) -> Vec<&'static str> {
+    columns.iter().map(|column| column.0).collect()
+}
+
+fn insert(rows: &Rows, is_one: bool, on_conflict: OnConflict) -> String {
+    let names = names(rows.columns);
+    let values = match is_one {
+        true => format!("VALUES ({})", vec!["?"; names.len()].join(", ")),
+        false => format!("SELECT * FROM {}", unnest(rows.columns)),
+    };
     let skip = if on_conflict == OnConflict::Skip { " ON CONFLICT DO NOTHING" } else { "" };
-    let sql = format!(
-        "INSERT INTO {} ({}) SELECT * FROM {}{skip}",
-        rows.table,
-        names.join(", "),
-        unnest(rows.columns)
-    );
-    Ok(Statement::with(sql, columns(rows.columns, rows.cells)).execute(connection)?)
+    format!("INSERT INTO {} ({}) {values}{skip}", rows.table, names.join(", "))
 }
 
 /// Compares keys so that each given row looks its own up. With a plain equality Postgres may as well
@@ -207,29 +225,37 @@ fn matching_keys(rows: &Rows) -> String {
     keys.join(" AND ")
 }
 
-pub(in crate::store) fn update(connection: &mut PgConnection, rows: Rows) -> StoreResult<usize> {
-    let sets: Vec<String> = rows
-        .columns
-        .iter()
-        .skip(rows.keys)
-        .map(|(name, _)| format!("{name} = given.{name}"))
-        .collect();
-    let sql = format!(
+/// `id = ? AND number = ?`
+fn equals(columns: &[Column], between: &str) -> String {
+    let each: Vec<String> = columns.iter().map(|column| format!("{} = ?", column.0)).collect();
+    each.join(between)
+}
+
+fn update(rows: &Rows, is_one: bool) -> String {
+    let (keys, values) = rows.columns.split_at(rows.keys);
+    if is_one {
+        let (sets, keys) = (equals(values, ", "), equals(keys, " AND "));
+        return format!("UPDATE {} SET {sets} WHERE {keys}", rows.table);
+    }
+    let sets: Vec<String> =
+        values.iter().map(|(name, _)| format!("{name} = given.{name}")).collect();
+    format!(
         "UPDATE {} AS target SET {} FROM {} WHERE {}",
         rows.table,
         sets.join(", "),
         unnest(rows.columns),
-        matching_keys(&rows)
-    );
-    Ok(Statement::with(sql, columns(rows.columns, rows.cells)).execute(connection)?)
+        matching_keys(rows)
+    )
 }
 
-pub(in crate::store) fn delete(connection: &mut PgConnection, rows: Rows) -> StoreResult<usize> {
-    let sql = format!(
+fn delete(rows: &Rows, is_one: bool) -> String {
+    if is_one {
+        return format!("DELETE FROM {} WHERE {}", rows.table, equals(rows.columns, " AND "));
+    }
+    format!(
         "DELETE FROM {} AS target USING {} WHERE {}",
         rows.table,
         unnest(rows.columns),
-        matching_keys(&rows)
-    );
-    Ok(Statement::with(sql, columns(rows.columns, rows.cells)).execute(connection)?)
+        matching_keys(rows)
+    )
 }

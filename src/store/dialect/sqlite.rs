@@ -6,7 +6,7 @@ use diesel::sqlite::SqliteConnection;
 
 use crate::store::connection::{FromRow, establish_sqlite};
 use crate::store::error::StoreResult;
-use crate::store::rows::{OnConflict, Rows};
+use crate::store::rows::{Change, OnConflict, Rows, Write};
 use crate::store::statement::{Cell, Sql, Statement};
 
 /// `busy_timeout` comes first: the other settings may themselves have to wait for a lock.
@@ -93,34 +93,34 @@ fn each_row(
     Ok(changed)
 }
 
-pub(in crate::store) fn insert(
+pub(in crate::store) fn write(
     connection: &mut SqliteConnection,
-    rows: Rows,
-    on_conflict: OnConflict,
+    write: Write,
 ) -> StoreResult<usize> {
+    let Write { change, rows } = write;
+    let sql = match change {
+        Change::Insert(on_conflict) => insert(&rows, on_conflict),
+        Change::Update => update(&rows),
+        Change::Delete => delete(&rows),
+    };
+    each_row(connection, sql, rows, change == Change::Update)
+}
+
+fn insert(rows: &Rows, on_conflict: OnConflict) -> String {
     let names: Vec<&str> = rows.columns.iter().map(|column| column.0).collect();
     let marks = vec!["?"; names.len()].join(", ");
     let skip = if on_conflict == OnConflict::Skip { " ON CONFLICT DO NOTHING" } else { "" };
-    let sql = format!("INSERT INTO {} ({}) VALUES ({marks}){skip}", rows.table, names.join(", "));
-    each_row(connection, sql, rows, false)
+    format!("INSERT INTO {} ({}) VALUES ({marks}){skip}", rows.table, names.join(", "))
 }
 
-pub(in crate::store) fn update(
-    connection: &mut SqliteConnection,
-    rows: Rows,
-) -> StoreResult<usize> {
+fn update(rows: &Rows) -> String {
     let (keys, sets) = rows.columns.split_at(rows.keys);
     let sets: Vec<String> = sets.iter().map(|column| format!("{} = ?", column.0)).collect();
     let keys: Vec<String> = keys.iter().map(|column| format!("{} = ?", column.0)).collect();
-    let sql = format!("UPDATE {} SET {} WHERE {}", rows.table, sets.join(", "), keys.join(" AND "));
-    each_row(connection, sql, rows, true)
+    format!("UPDATE {} SET {} WHERE {}", rows.table, sets.join(", "), keys.join(" AND "))
 }
 
-pub(in crate::store) fn delete(
-    connection: &mut SqliteConnection,
-    rows: Rows,
-) -> StoreResult<usize> {
+fn delete(rows: &Rows) -> String {
     let keys: Vec<String> = rows.columns.iter().map(|column| format!("{} = ?", column.0)).collect();
-    let sql = format!("DELETE FROM {} WHERE {}", rows.table, keys.join(" AND "));
-    each_row(connection, sql, rows, false)
+    format!("DELETE FROM {} WHERE {}", rows.table, keys.join(" AND "))
 }

@@ -83,7 +83,7 @@ const NEW_LIVE: &[Column] = &[
 pub fn insert_live<'a>(
     connection: &mut Connection,
     jobs: impl Iterator<Item = &'a LiveJob>,
-) -> StoreResult<usize> {
+) -> StoreResult<()> {
     let mut rows = Rows::new("live_jobs", NEW_LIVE);
     for job in jobs {
         rows.push([
@@ -174,7 +174,7 @@ const LIVE_CHANGE: &[Column] = &[
 ];
 
 /// Writes changed live rows. The rows must have been loaded and held in this transaction.
-pub fn update_live(connection: &mut Connection, changes: &[LiveChange]) -> StoreResult<usize> {
+pub fn update_live(connection: &mut Connection, changes: &[LiveChange]) -> StoreResult<()> {
     let mut rows = Rows::keyed("live_jobs", 1, LIVE_CHANGE);
     for change in changes {
         rows.push([
@@ -204,7 +204,7 @@ pub fn update_live(connection: &mut Connection, changes: &[LiveChange]) -> Store
 pub fn update_live_in_place(
     connection: &mut Connection,
     changes: &[LiveChange],
-) -> StoreResult<usize> {
+) -> StoreResult<()> {
     const COLUMNS: &[Column] = &[
         ("id", Kind::Int),
         ("status", Kind::Int),
@@ -230,7 +230,7 @@ pub fn update_live_in_place(
 }
 
 /// Takes jobs out of the live table.
-pub fn delete_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<usize> {
+pub fn delete_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<()> {
     let mut rows = Rows::keyed("live_jobs", 1, &[("id", Kind::Int)]);
     for key in keys {
         rows.push([(*key).into()]);

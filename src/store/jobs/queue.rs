@@ -65,7 +65,7 @@ pub fn due(connection: &mut Connection, now: i64, limit: i64) -> StoreResult<Vec
 }
 
 /// Makes waiting jobs ready; `(key, ready_sequence)` each.
-pub fn make_ready(connection: &mut Connection, jobs: &[(Key, i64)]) -> StoreResult<usize> {
+pub fn make_ready(connection: &mut Connection, jobs: &[(Key, i64)]) -> StoreResult<()> {
     const COLUMNS: &[Column] =
         &[("id", Kind::Int), ("phase", Kind::Int), ("ready_sequence", Kind::Int)];
     let mut rows = Rows::keyed("live_jobs", 1, COLUMNS);

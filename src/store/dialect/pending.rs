@@ -1,0 +1,111 @@
+//! A connection to Postgres, and writes that go to it together.
+//!
+//! Every statement is a round trip, and in a quiet hour a transaction writes one row to each of half a
+//! dozen tables. Such rows wait until something else is run, or the transaction ends, and go as one
+//! statement then. Must not know any table.
+
+use diesel::RunQueryDsl;
+use diesel::pg::PgConnection;
+
+use super::postgres::written;
+use crate::store::error::StoreResult;
+use crate::store::rows::Write;
+use crate::store::statement::{Cell, Statement};
+
+/// An open connection to Postgres.
+pub struct Postgres {
+    connection: PgConnection,
+    pending: Vec<Write>,
+}
+
+impl Postgres {
+    pub(in crate::store) fn new(connection: PgConnection) -> Postgres {
+        Postgres { connection, pending: Vec::new() }
+    }
+
+    /// Writes with the next statement, if it is a row: to many it makes no difference. Parts of one
+    /// statement do not see what the others write, so a table stands in it once.
+    pub(in crate::store) fn write(&mut self, write: Write) -> StoreResult<()> {
+        if write.rows.len() > 1 {
+            return self.write_now(write).map(|_| ());
+        }
+        if self.pending.iter().any(|waiting| waiting.rows.table == write.rows.table) {
+            self.flush()?;
+        }
+        self.pending.push(write);
+        Ok(())
+    }
+
+    /// Writes now; how many rows were changed.
+    pub(in crate::store) fn write_now(&mut self, write: Write) -> StoreResult<usize> {
+        let (text, cells) = written(write);
+        Ok(Statement::with(text, cells).execute(self.flushed()?)?)
+    }
+
+    /// For whatever else is run: all that was written is there.
+    pub(in crate::store) fn flushed(&mut self) -> StoreResult<&mut PgConnection> {
+        self.flush()?;
+        Ok(&mut self.connection)
+    }
+
+    /// Sends what waits.
+    pub(in crate::store) fn flush(&mut self) -> StoreResult<()> {
+        if let Some(statement) = joined(std::mem::take(&mut self.pending)) {
+            statement.execute(&mut self.connection)?;
+        }
+        Ok(())
+    }
+
+    /// Gives up what waits.
+    pub(in crate::store) fn forget(&mut self) -> &mut PgConnection {
+        self.pending.clear();
+        &mut self.connection
+    }
+}
+
+/// One statement of several writes. Postgres runs the main part first and the parts before it from the
+/// last to the first, so they stand there backwards: rows are locked in the order of the writes.
+fn joined(writes: Vec<Write>) -> Option<Statement> {
+    let mut parts: Vec<(String, Vec<Cell>)> = writes.into_iter().map(written).collect();
+    if parts.is_empty() {
+        return None;
+    }
+    let (main, last) = parts.remove(0);
+    let mut text = String::new();
+    let mut cells = Vec::new();
+    for (place, (part, values)) in parts.into_iter().enumerate().rev() {
+        let before = if text.is_empty() { "WITH" } else { "," };
+        text.push_str(&format!("{before} part_{place} AS ({part}) "));
+        cells.extend(values);
+    }
+    text.push_str(&main);
+    cells.extend(last);
+    Some(Statement::with(text, cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::rows::{Change, Kind, OnConflict, Rows};
+
+    fn rows(table: &'static str, key: i64) -> Rows {
+        let mut rows = Rows::keyed(table, 1, &[("id", Kind::Int)]);
+        rows.push([key.into()]);
+        rows
+    }
+
+    #[test]
+    fn writes_are_joined_so_that_they_run_in_their_order() {
+        let insert = Write { change: Change::Insert(OnConflict::Fail), rows: rows("one", 1) };
+        let second = Write { change: Change::Delete, rows: rows("two", 2) };
+        let third = Write { change: Change::Delete, rows: rows("three", 3) };
+        let Some(statement) = joined(vec![insert, second, third]) else { panic!("no statement") };
+        let (text, cells) = statement.parts();
+        let place = |table: &str| text.find(table).unwrap_or_else(|| panic!("{table}: {text}"));
+        assert!(place("FROM three") < place("FROM two") && place("FROM two") < place("INTO one"));
+        assert!(text.starts_with("WITH part_1 AS (DELETE FROM three"), "{text}");
+        let given = |key: i64| Cell::Ints(vec![Some(key)]);
+        assert_eq!(cells, [given(3), given(2), given(1)], "values stand as their parts do");
+        assert!(joined(Vec::new()).is_none());
+    }
+}
