@@ -1,7 +1,10 @@
 //! The loop that claims due deliveries lane by lane, sends them, and records what came.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+mod looking;
+mod taking;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -15,8 +18,7 @@ use super::secrets::Secrets;
 use crate::clock::pause;
 use crate::egress::Client;
 use crate::engine::{
-    Claimed, ClientErrors, Engine, EngineResult, FoundLanes, Gate, LaneWish, Next, OwedDelivery,
-    RateLimit, Record, TakesDeliveries,
+    ClientErrors, Engine, EngineResult, Gate, LaneWish, Next, OwedDelivery, RateLimit, Record,
 };
 use crate::ids::{Key, Timestamp};
 use crate::telemetry::{Metrics, complain};
@@ -159,70 +161,6 @@ impl Dispatcher {
     /// Deliveries leased here.
     pub fn in_flight(&self) -> usize {
         self.held().len()
-    }
-
-    /// Looks for lanes with something due; when the next one will have something.
-    pub async fn look(&self) -> EngineResult<Option<Timestamp>> {
-        let FoundLanes { waiting, fresh } = self.engine.look_for_lanes().await?;
-        let troubled = self.lanes().troubled();
-        if !troubled.is_empty() {
-            let troubles = self.engine.troubles_of(troubled).await?;
-            self.lanes().learn_troubles(&troubles, self.engine.now());
-        }
-        if self.lanes().any_elsewhere() {
-            self.learn_elsewhere().await?;
-        }
-        self.learn_changes().await?;
-        let now = self.engine.now();
-        let mut lanes = self.lanes();
-        lanes.prune(&waiting.iter().map(|(lane, _)| *lane).collect(), now);
-        lanes.mark_ordered(fresh);
-        let mut next = None;
-        for (lane, due) in waiting {
-            if !lanes.owns(lane) {
-                continue;
-            }
-            let at = lanes.not_before(lane).map_or(due, |closed| due.max(closed));
-            if at <= now {
-                lanes.mark([lane]);
-            } else {
-                next = Some(next.map_or(at, |known: Timestamp| known.min(at)));
-            }
-        }
-        Ok(next)
-    }
-
-    /// Reads what the last owners of lanes left in the database.
-    async fn take_over(&self) -> EngineResult<()> {
-        self.learn_elsewhere().await?;
-        let troubles = self.engine.troubled_lanes().await?;
-        self.lanes().take_over(&troubles);
-        Ok(())
-    }
-
-    /// A lane whose next token is far away claims nothing, so it has to be told when its endpoint
-    /// gets another limit.
-    async fn learn_changes(&self) -> EngineResult<()> {
-        let waiting = self.lanes().waiting_for_tokens(self.engine.now());
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let keys = waiting.iter().map(|(_, endpoint, _)| *endpoint).collect();
-        let versions = self.engine.endpoint_versions(keys).await?;
-        let mut lanes = self.lanes();
-        for (lane, endpoint, known) in waiting {
-            if versions.get(&endpoint).is_some_and(|version| *version != known) {
-                lanes.outdate(lane);
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads what other nodes are sending.
-    async fn learn_elsewhere(&self) -> EngineResult<()> {
-        let leased = self.engine.sent_elsewhere().await?;
-        self.lanes().learn_elsewhere(leased);
-        Ok(())
     }
 
     /// Writes down which secrets have signed since the last call.
@@ -385,14 +323,6 @@ impl Dispatcher {
         }
     }
 
-    /// From now on deliveries are also taken in the transaction that owes them.
-    pub fn take_offers(self: &Arc<Self>) {
-        self.runtime.get_or_init(tokio::runtime::Handle::current);
-        self.gate.open();
-        let this: Weak<Dispatcher> = Arc::downgrade(self);
-        self.engine.offer_deliveries(this);
-    }
-
     /// Loops until `shutdown` says so. `beat` is called on every turn.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>, beat: impl Fn()) {
         self.take_offers();
@@ -440,42 +370,6 @@ impl Dispatcher {
             }
         }
         self.gate.close().await;
-    }
-}
-
-impl TakesDeliveries for Dispatcher {
-    fn wish(&self, lanes: &BTreeSet<i64>) -> Vec<LaneWish> {
-        if !self.gate.enter() {
-            return Vec::new();
-        }
-        let wishes = {
-            let mut known = self.lanes();
-            match known.must_learn() {
-                true => Vec::new(),
-                false => {
-                    known.mark(lanes.iter().copied());
-                    known.take_among(lanes.iter().copied(), self.engine.now())
-                }
-            }
-        };
-        if wishes.is_empty() {
-            self.gate.leave();
-        }
-        wishes
-    }
-
-    fn take(self: Arc<Self>, wishes: Vec<LaneWish>, claimed: Option<Claimed>) {
-        match claimed {
-            Some(claimed) => {
-                self.begin(&wishes, claimed.owed);
-                self.lanes().mark(claimed.unfinished);
-            }
-            None => self.lanes().not_claimed(wishes.iter().map(|wish| wish.lane)),
-        }
-        if self.lanes().any_wanted() {
-            self.engine.bells.deliveries.notify_one();
-        }
-        self.gate.leave();
     }
 }
 

@@ -4,10 +4,12 @@
 //! running job has a token; when it is lost, the work is stopped and whatever it brings is dropped.
 
 mod attempt;
+mod leases;
+mod taking;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -17,11 +19,8 @@ use tracing::Instrument;
 use super::Handler;
 use super::context::{Services, Stop};
 use crate::clock::pause;
-use crate::engine::{
-    ClaimedBatch, ClaimedJob, EngineError, EngineResult, Gate, JobWish, REPLAY_QUEUE, TakesJobs,
-};
+use crate::engine::{ClaimedJob, EngineResult, Gate, REPLAY_QUEUE};
 use crate::ids::{Key, Timestamp};
-use crate::lifecycle::{Command, Status};
 use crate::telemetry::{Metrics, complain};
 
 /// How the runner works.
@@ -46,8 +45,6 @@ impl Limits {
 
 /// Tries of which nothing but the record of their end is left, a slot, with the one that works.
 const MOST_A_SLOT: usize = 4;
-/// How often leases are compared with the database while something runs.
-const LEASE_PERIOD: Duration = Duration::from_millis(500);
 /// The longest wait between two looks for work.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// How often leases are looked for that this node holds and knows nothing of.
@@ -164,27 +161,6 @@ impl Runner {
         Ok(next)
     }
 
-    /// Gives up leases of this node that nobody here works on. A claim whose commit got no answer
-    /// leaves such leases; no other node would touch them while this one is alive. Must not run
-    /// beside `step`.
-    pub async fn rescue_strays(&self) -> EngineResult<()> {
-        let engine = &self.services.engine;
-        let _shut = self.gate.shut().await;
-        // Whatever was claimed before this read is among the running or has ended, and what has
-        // ended since refuses its token.
-        for lease in engine.own_leases().await? {
-            if self.running().contains_key(&lease.id) {
-                continue;
-            }
-            match engine.apply(lease.id, Command::Rescue { token: lease.token }).await {
-                Ok(_) => tracing::warn!(job_key = lease.id, "nobody worked on a leased job"),
-                Err(EngineError::Refused(_) | EngineError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
     fn note_queues(&self, found: impl IntoIterator<Item = String>) {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         for queue in found {
@@ -278,62 +254,6 @@ impl Runner {
         };
     }
 
-    /// Ends work whose lease is gone.
-    fn lose(&self, key: Key, token: i64) {
-        if let Some(running) = self.running().get(&key)
-            && running.token == token
-        {
-            running.lost.store(true, Ordering::SeqCst);
-            running.stop.send_replace(true);
-            // Most often its end has just been stored, so this alarms nobody; when it is true, the
-            // end of the try is refused and that is told.
-            tracing::debug!(
-                job_key = key,
-                "the lease of a running job is not there; its work is dropped"
-            );
-        }
-    }
-
-    /// Compares running tries with the database: asked to stop, or not ours any more.
-    pub async fn check_leases(&self) -> EngineResult<()> {
-        let held: Vec<(Key, i64)> =
-            self.running().iter().map(|(key, running)| (*key, running.token)).collect();
-        if held.is_empty() {
-            return Ok(());
-        }
-        let leases: HashMap<Key, (i64, i64)> = self
-            .services
-            .engine
-            .leases_of(held.iter().map(|(key, _)| *key).collect())
-            .await?
-            .into_iter()
-            .map(|lease| (lease.id, (lease.token, lease.status)))
-            .collect();
-        for (key, token) in held {
-            match leases.get(&key) {
-                Some((current, status)) if *current == token => {
-                    if *status == Status::Stopping.number()
-                        && let Some(running) = self.running().get(&key)
-                    {
-                        running.stop.send_replace(true);
-                    }
-                }
-                // Its end may have been stored a moment ago; then nothing is lost by the mark.
-                _ => self.lose(key, token),
-            }
-        }
-        Ok(())
-    }
-
-    /// The node has been silent for too long: its leases may be somebody else's by now.
-    pub fn drop_all(&self) {
-        let held: Vec<(Key, i64)> =
-            self.running().iter().map(|(key, running)| (*key, running.token)).collect();
-        for (key, token) in held {
-            self.lose(key, token);
-        }
-    }
-
     /// Waits until nothing runs, up to `grace`; then hands the rest back.
     pub async fn drain(&self, grace: Duration) {
         self.gate.close().await;
@@ -361,14 +281,6 @@ impl Runner {
                 return self.busy() == 0;
             }
         }
-    }
-
-    /// From now on jobs are also taken in the transaction that makes them ready.
-    pub fn take_offers(self: &Arc<Self>) {
-        self.runtime.get_or_init(tokio::runtime::Handle::current);
-        self.gate.open();
-        let this: Weak<Runner> = Arc::downgrade(self);
-        self.services.engine.offer_jobs(this);
     }
 
     /// Loops until `shutdown` says so. `beat` is called on every turn.
@@ -417,57 +329,5 @@ impl Runner {
             }
         }
         self.gate.close().await;
-    }
-
-    /// Watches leases until `shutdown`.
-    pub async fn watch_leases(
-        self: Arc<Self>,
-        mut shutdown: watch::Receiver<bool>,
-        beat: impl Fn(),
-    ) {
-        while !*shutdown.borrow() {
-            beat();
-            if let Err(error) = self.check_leases().await {
-                complain("checking leases", &error);
-            }
-            let engine = &self.services.engine;
-            tokio::select! {
-                () = engine.bells.stops.notified() => {}
-                () = tokio::time::sleep(LEASE_PERIOD) => {}
-                _ = shutdown.changed() => {}
-            }
-        }
-    }
-}
-
-impl TakesJobs for Runner {
-    /// Queues with slots of their own are left to `step`, which counts them.
-    fn wish(&self, queues: &BTreeSet<String>) -> Option<JobWish> {
-        let free = |queue: &&String| !self.limits.queue_slots.contains_key(*queue);
-        let queues: Vec<&String> = queues.iter().filter(free).collect();
-        // While others wait it is `step` that lets them take turns.
-        let others = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let others_wait = others.iter().any(|queue| !queues.contains(&queue));
-        drop(others);
-        if others_wait || queues.is_empty() || !self.gate.enter() {
-            return None;
-        }
-        let room = self.keep_room();
-        if room == 0 {
-            self.gate.leave();
-            return None;
-        }
-        Some((queues.into_iter().map(|queue| (queue.clone(), room)).collect(), room))
-    }
-
-    fn take(self: Arc<Self>, (_, room): JobWish, batch: Option<ClaimedBatch>) {
-        if let Some(batch) = batch {
-            self.services.engine.tell_claimed(&batch);
-            for claimed in batch.jobs {
-                self.start(claimed);
-            }
-        }
-        self.give_room(room);
-        self.gate.leave();
     }
 }
