@@ -4,7 +4,7 @@ mod looking;
 mod taking;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -87,8 +87,6 @@ pub struct Dispatcher {
     claiming: tokio::sync::Mutex<()>,
     /// What was wished for beside `step`.
     gate: Gate,
-    /// Where deliveries are sent; nothing is taken beside `step` before that is known.
-    runtime: OnceLock<tokio::runtime::Handle>,
     freed: Notify,
     stopping: watch::Sender<bool>,
     /// Told when lanes are no longer ours.
@@ -122,7 +120,6 @@ impl Dispatcher {
             held: Mutex::default(),
             claiming: tokio::sync::Mutex::default(),
             gate: Gate::default(),
-            runtime: OnceLock::new(),
             freed: Notify::new(),
             stopping: watch::Sender::new(false),
             lost: watch::Sender::new(()),
@@ -283,11 +280,7 @@ impl Dispatcher {
             }
             dispatcher.freed.notify_waiters();
         };
-        let work = work.instrument(span);
-        match self.runtime.get() {
-            Some(runtime) => runtime.spawn(work),
-            None => tokio::spawn(work),
-        };
+        self.gate.spawn(work.instrument(span));
     }
 
     /// Waits for a token of a lane, for as long as that is ours and this node is not shutting down:

@@ -1,8 +1,9 @@
-//! Whether work may be taken beside the loops, and who waits until none is being taken. Must not know
-//! what is taken.
+//! Whether work may be taken beside the loops, where it runs, and who waits until none is being taken.
+//! Must not know what is taken.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// Lets nothing in before it is opened. Counts what was wished for and not yet answered, and lets
@@ -11,6 +12,8 @@ use tokio::sync::Notify;
 pub struct Gate {
     state: Mutex<GateState>,
     left: Notify,
+    /// Where it was opened.
+    runtime: OnceLock<Handle>,
 }
 
 #[derive(Default)]
@@ -28,8 +31,9 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on something may be wished for.
+    /// From now on something may be wished for; what is taken runs on this runtime.
     pub fn open(&self) {
+        self.runtime.get_or_init(Handle::current);
         self.state().open = true;
     }
 
@@ -45,6 +49,14 @@ impl Gate {
     pub fn leave(&self) {
         self.state().inside -= 1;
         self.left.notify_waiters();
+    }
+
+    /// Runs what was taken, also from a writer's thread, which has no runtime of its own.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        match self.runtime.get() {
+            Some(runtime) => runtime.spawn(work),
+            None => tokio::spawn(work),
+        };
     }
 
     /// Lets nothing in until what it gives is dropped, once nothing is inside.
@@ -87,8 +99,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_gate_is_shut_once_nothing_is_inside() {
+    #[tokio::test]
+    async fn a_gate_is_shut_once_nothing_is_inside() {
         let gate = Gate::default();
         let mut context = Context::from_waker(Waker::noop());
         assert!(!gate.enter(), "it is not open");

@@ -9,7 +9,7 @@ mod taking;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -78,8 +78,6 @@ pub struct Runner {
     kept: Mutex<(usize, bool)>,
     /// What was wished for beside `step`.
     gate: Gate,
-    /// Where tries run; nothing is taken beside `step` before that is known.
-    runtime: OnceLock<tokio::runtime::Handle>,
     freed: Notify,
     chance: Box<dyn Fn() -> f64 + Send + Sync>,
 }
@@ -115,7 +113,6 @@ impl Runner {
             working: AtomicUsize::new(0),
             kept: Mutex::default(),
             gate: Gate::default(),
-            runtime: OnceLock::new(),
             freed: Notify::new(),
             chance: Box::new(chance),
         }
@@ -247,11 +244,7 @@ impl Runner {
         );
         let runner = Arc::clone(self);
         let attempt = async move { runner.attempt(claimed, stop, released, lost).await };
-        let attempt = attempt.instrument(span);
-        match self.runtime.get() {
-            Some(runtime) => runtime.spawn(attempt),
-            None => tokio::spawn(attempt),
-        };
+        self.gate.spawn(attempt.instrument(span));
     }
 
     /// Waits until nothing runs, up to `grace`; then hands the rest back.

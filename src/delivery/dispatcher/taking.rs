@@ -11,7 +11,6 @@ use crate::engine::{Claimed, LaneWish, TakesDeliveries};
 impl Dispatcher {
     /// From now on deliveries are also taken in the transaction that owes them.
     pub fn take_offers(self: &Arc<Self>) {
-        self.runtime.get_or_init(tokio::runtime::Handle::current);
         self.gate.open();
         let this: Weak<Dispatcher> = Arc::downgrade(self);
         self.engine.offer_deliveries(this);

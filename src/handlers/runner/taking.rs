@@ -11,7 +11,6 @@ use crate::engine::{ClaimedBatch, JobWish, TakesJobs};
 impl Runner {
     /// From now on jobs are also taken in the transaction that makes them ready.
     pub fn take_offers(self: &Arc<Self>) {
-        self.runtime.get_or_init(tokio::runtime::Handle::current);
         self.gate.open();
         let this: Weak<Runner> = Arc::downgrade(self);
         self.services.engine.offer_jobs(this);
