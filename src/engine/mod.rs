@@ -24,6 +24,7 @@ mod health;
 mod intake;
 mod keeping;
 mod ledger;
+mod looks;
 mod membership;
 mod neighbours;
 mod operation;
@@ -36,11 +37,11 @@ mod stored;
 mod submit;
 mod takers;
 mod view;
+mod work;
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -67,6 +68,7 @@ pub use health::TROUBLE_KEPT_MILLIS;
 pub use intake::{BatchAnswer, NewJob, folded};
 pub use keeping::PurgedPage;
 pub use ledger::RECEIVER_GONE;
+pub use looks::FoundLanes;
 pub use membership::{NODE_LIFE, SHARDS, Sight, Standing};
 pub use neighbours::LOOK_PERIOD;
 pub use operation::{
@@ -87,18 +89,13 @@ use crate::clock::Clock;
 use crate::formats::Formats;
 pub use crate::formats::{Signature, SigningSecret};
 use crate::ids::{Key, Timestamp};
-use crate::lifecycle::Command;
-use crate::store::deliveries as delivery_rows;
 pub use crate::store::deliveries::manner as delivery_manner;
 pub use crate::store::deliveries::status as delivery_status;
 pub use crate::store::deliveries::{ClosedAttempt, Depth as DeliveryDepth};
-use crate::store::jobs::{LeaseRow, QueueDepth};
 pub use crate::store::lanes::LaneTrouble;
-use crate::store::{
-    Backend, Store, StoreError, Transaction, Writer, jobs, lanes, receivers as receiver_rows,
-};
+use crate::store::{Backend, Store, StoreError, Transaction, Writer};
 use membership::Membership;
-use operation::{Apply, Claim, ClaimDeliveries, Custom, Operation, Outcome};
+use operation::{Custom, Operation, Outcome};
 
 /// What an engine is built from.
 pub struct Parts {
@@ -135,15 +132,6 @@ pub struct Engine {
     node_name: String,
     membership: Membership,
     settling: endpoints::Settling,
-}
-
-/// Lanes that have something to send.
-#[derive(Clone, Debug, Default)]
-pub struct FoundLanes {
-    /// Those with waiting deliveries, and when the first of each is due.
-    pub waiting: Vec<(i64, Timestamp)>,
-    /// Those of ordered endpoints to which something has just come.
-    pub fresh: Vec<i64>,
 }
 
 impl Engine {
@@ -280,118 +268,6 @@ impl Engine {
         self.writer.close();
     }
 
-    /// From now on jobs are offered to `taker` as soon as they are ready.
-    pub fn offer_jobs(&self, taker: Weak<dyn TakesJobs>) {
-        self.core.takers.set_jobs(taker);
-    }
-
-    /// From now on deliveries are offered to `taker` as soon as they are due.
-    pub fn offer_deliveries(&self, taker: Weak<dyn TakesDeliveries>) {
-        self.core.takers.set_deliveries(taker);
-    }
-
-    /// Takes ready jobs for this node.
-    pub async fn claim(
-        &self,
-        queues: Vec<(String, usize)>,
-        limit: usize,
-    ) -> EngineResult<ClaimedBatch> {
-        let claim = Claim { node: self.node, node_name: self.node_name.clone(), queues, limit };
-        match self.writer.execute(Operation::Claim(claim)).await? {
-            Outcome::Claim(batch) => {
-                self.tell_claimed(&batch);
-                Ok(batch)
-            }
-            _ => Err(confused()),
-        }
-    }
-
-    /// Rings for what a claim of jobs has made ready besides.
-    pub fn tell_claimed(&self, batch: &ClaimedBatch) {
-        self.bells.ring_lanes(&batch.lanes);
-        batch.ended.iter().for_each(|job| self.bells.ring_end(*job));
-    }
-
-    /// One command on one job.
-    pub async fn apply(&self, job: Key, command: Command) -> EngineResult<Applied> {
-        self.apply_with(Apply::new(job, command)).await
-    }
-
-    /// The same on a job of a known application.
-    pub async fn apply_of(
-        &self,
-        application: Key,
-        job: Key,
-        command: Command,
-    ) -> EngineResult<Applied> {
-        self.apply_with(Apply { application: Some(application), ..Apply::new(job, command) }).await
-    }
-
-    /// The end of good work on a claimed job: outputs are published in the same step, and `render`
-    /// makes the result's payload of them.
-    pub async fn succeed(
-        &self,
-        job: &Arc<StoredJob>,
-        outputs: Vec<Output>,
-        render: RenderPayload,
-    ) -> EngineResult<Applied> {
-        let token = job.state.token;
-        let command = Command::Succeed { token, payload: stored::json_null() };
-        self.apply_with(Apply {
-            outputs,
-            render: Some(render),
-            claimed: Some(Arc::clone(job)),
-            application: Some(job.application),
-            ..Apply::new(job.key, command)
-        })
-        .await
-    }
-
-    pub(self) async fn apply_with(&self, mut apply: Apply) -> EngineResult<Applied> {
-        if let Some(application) = apply.application {
-            apply.breadth = self.core.receivers.breadth(application);
-        }
-        match self.writer.execute(Operation::Apply(apply)).await? {
-            Outcome::Apply(result) => {
-                let applied = (*result)?;
-                self.bells.ring_lanes(&applied.lanes);
-                match applied.state.status {
-                    status if status.is_final() => self.bells.ring_end(applied.id),
-                    crate::lifecycle::Status::Pending => {
-                        self.bells.ring_queues([applied.queue.clone()]);
-                    }
-                    crate::lifecycle::Status::Stopping => self.bells.stops.notify_one(),
-                    _ => {}
-                }
-                Ok(applied)
-            }
-            _ => Err(confused()),
-        }
-    }
-
-    /// Takes due deliveries for this node.
-    pub async fn claim_deliveries(&self, lanes: Vec<LaneWish>) -> EngineResult<Vec<OwedDelivery>> {
-        let claim = ClaimDeliveries { node: self.node, lanes };
-        match self.writer.execute(Operation::ClaimDeliveries(claim)).await? {
-            Outcome::ClaimDeliveries(claimed) => {
-                self.bells.ring_lanes(&claimed.unfinished);
-                Ok(claimed.owed)
-            }
-            _ => Err(confused()),
-        }
-    }
-
-    /// Records what an attempt came to.
-    pub async fn record(&self, record: Record) -> EngineResult<Recorded> {
-        match self.writer.execute(Operation::Record(Box::new(record))).await? {
-            Outcome::Record(recorded) => {
-                self.bells.ring_lanes(&recorded.lanes);
-                Ok(recorded)
-            }
-            _ => Err(confused()),
-        }
-    }
-
     /// A rarer write. It must refuse before it writes.
     pub(self) async fn custom<T, F>(&self, subjects: Vec<u64>, run: F) -> EngineResult<T>
     where
@@ -407,102 +283,6 @@ impl Engine {
             }
             _ => Err(confused()),
         }
-    }
-
-    /// Makes waiting jobs ready whose time has come; when the next one is due, and the queues that
-    /// have ready jobs, found by looking.
-    pub async fn look_for_jobs(&self) -> EngineResult<(Option<Timestamp>, Vec<String>)> {
-        loop {
-            let (next, queues) = self
-                .store
-                .read(|connection| {
-                    Ok((jobs::next_due(connection)?, jobs::ready_queues(connection)?))
-                })
-                .await?;
-            let next = next.map(Timestamp);
-            if next.is_none_or(|due| due > self.now()) {
-                return Ok((next, queues));
-            }
-            let subjects = vec![operation::subject("claim", 0)];
-            let promoted =
-                self.custom(subjects, |transaction, _, now| Ok(claim::promote(transaction, now)?));
-            if promoted.await? == 0 {
-                // Another node holds them just now.
-                return Ok((None, queues));
-            }
-        }
-    }
-
-    /// Leases that this node holds, as the database has them.
-    pub async fn own_leases(&self) -> EngineResult<Vec<LeaseRow>> {
-        let node = self.node;
-        Ok(self.store.read(move |connection| jobs::leased_by(connection, node)).await?)
-    }
-
-    /// Those of the jobs that this node has leased, as the database has them.
-    pub async fn leases_of(&self, keys: Vec<Key>) -> EngineResult<Vec<LeaseRow>> {
-        let node = self.node;
-        Ok(self.store.read(move |connection| jobs::leases_of(connection, node, &keys)).await?)
-    }
-
-    /// Deliveries that this node has leased, as the database has them.
-    pub async fn own_deliveries(&self) -> EngineResult<Vec<Key>> {
-        let node = self.node;
-        Ok(self.store.read(move |connection| delivery_rows::leased_by(connection, node)).await?)
-    }
-
-    /// How many deliveries of each lane other nodes that are alive are just sending.
-    pub async fn sent_elsewhere(&self) -> EngineResult<HashMap<i64, usize>> {
-        let (node, now) = (self.node, self.now());
-        let rows = self
-            .store
-            .read(move |connection| {
-                let now = connection.database_now()?.unwrap_or(now.0);
-                delivery_rows::leased_elsewhere(connection, node, now)
-            })
-            .await?;
-        let counted = |row: delivery_rows::LeasedRow| {
-            (row.lane, usize::try_from(row.count).unwrap_or_default())
-        };
-        Ok(rows.into_iter().map(counted).collect())
-    }
-
-    /// Lanes in trouble, as the last owner left them.
-    pub async fn troubled_lanes(&self) -> EngineResult<Vec<LaneTrouble>> {
-        let since = self.now().plus_millis(-TROUBLE_KEPT_MILLIS);
-        Ok(self.store.read(move |connection| lanes::troubled(connection, since.0)).await?)
-    }
-
-    /// What the database has of these lanes.
-    pub async fn troubles_of(&self, lanes: Vec<i64>) -> EngineResult<Vec<LaneTrouble>> {
-        Ok(self.store.read(move |connection| lanes::troubles_of(connection, lanes)).await?)
-    }
-
-    /// The versions that these endpoints have now.
-    pub async fn endpoint_versions(&self, keys: Vec<Key>) -> EngineResult<HashMap<Key, i64>> {
-        Ok(self.store.read(move |connection| receiver_rows::versions(connection, &keys)).await?)
-    }
-
-    /// Lanes that have something to send, found by looking.
-    pub async fn look_for_lanes(&self) -> EngineResult<FoundLanes> {
-        let (waiting, fresh) = self
-            .store
-            .read(|connection| {
-                Ok((delivery_rows::lanes(connection)?, delivery_rows::fresh_lanes(connection)?))
-            })
-            .await?;
-        let waiting = waiting.into_iter().map(|row| (row.lane, Timestamp(row.due_at))).collect();
-        Ok(FoundLanes { waiting, fresh })
-    }
-
-    /// Live jobs by queue and phase, for metrics.
-    pub async fn queue_depths(&self) -> EngineResult<Vec<QueueDepth>> {
-        Ok(self.store.read(jobs::depths).await?)
-    }
-
-    /// What is owed, in numbers, for metrics.
-    pub async fn delivery_depth(&self) -> EngineResult<DeliveryDepth> {
-        Ok(self.store.read(delivery_rows::depth).await?)
     }
 }
 
