@@ -1,59 +1,26 @@
 //! What this process knows of the lanes it sends for: free slots, rate limiters, breakers, who has
 //! more.
 //!
+//! `lanes/` has one lane by itself, which of them are ours, and how they share the room of this node.
+//!
 //! Must not know what is sent. A lane that this process takes over starts with an empty bucket.
 
+mod fairness;
+mod lane;
+mod ownership;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::breaker::{Bearing, Breaker, BreakerSettings, Permission};
-use super::bucket::Bucket;
-use super::health::HealthNote;
+use self::lane::Lane;
+pub(super) use self::lane::Turn;
+use super::breaker::{Bearing, BreakerSettings};
 use crate::engine::{
-    Health, LaneChange, LaneTrouble, LaneWish, Ordering, RateLimit, Receiver, SHARDS,
-    TROUBLE_KEPT_MILLIS, application_mark,
+    Health, LaneChange, RateLimit, Receiver, SHARDS, TROUBLE_KEPT_MILLIS, application_mark,
 };
 use crate::ids::{Key, Timestamp};
-
-/// When a claimed delivery may be sent.
-pub(super) enum Turn {
-    /// At once.
-    Now,
-    /// When the bucket has a token, which is soon.
-    Soon(Arc<Bucket>),
-    /// Not before long: it is to be given back until then.
-    Later,
-}
-
-/// One lane as this process sees it.
-#[derive(Default)]
-struct Lane {
-    /// Leased here and not yet answered.
-    taken: usize,
-    /// Of those, waiting for a token.
-    waiting: usize,
-    /// Requests at once; unknown until the first receiver of the lane was seen.
-    cap: Option<usize>,
-    bucket: Option<Arc<Bucket>>,
-    /// A token of a slow bucket is taken for the next delivery.
-    has_token: bool,
-    /// When a slow bucket has its next token.
-    next_token: Option<Timestamp>,
-    /// Whose limits these are, and of which version.
-    known: Option<(Key, i64)>,
-    /// Its endpoint has changed since: one delivery shows how it is now, whatever the bucket says.
-    is_outdated: bool,
-    /// There may be more due than was taken.
-    more: bool,
-    /// Whether its endpoint wants an order; unknown until its first receiver was seen.
-    ordered: Option<bool>,
-    breaker: Breaker,
-    health: HealthNote,
-    used_at: Option<Instant>,
-}
 
 /// All lanes.
 pub(super) struct Lanes {
@@ -75,26 +42,6 @@ pub(super) struct Lanes {
     settings: LaneSettings,
 }
 
-impl Lane {
-    fn forget_limits(&mut self) {
-        self.bucket = None;
-        self.has_token = false;
-        self.next_token = None;
-        self.cap = None;
-        self.ordered = None;
-    }
-
-    /// Takes a token of a slow bucket before anything is claimed for it.
-    fn has_turn(&mut self, now: Timestamp) -> bool {
-        let Some(bucket) = self.bucket.as_ref().filter(|_| !self.has_token) else { return true };
-        match bucket.try_take() {
-            Ok(()) => self.has_token = true,
-            Err(wait) => self.next_token = Some(now.plus(wait)),
-        }
-        self.has_token
-    }
-}
-
 /// Limits of lanes whose receivers say nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LaneSettings {
@@ -113,10 +60,6 @@ pub(super) struct LaneSettings {
 /// Lanes that are remembered when nothing happens on them.
 const IDLE_LANES: usize = 20_000;
 
-fn shard_of(lane: i64) -> usize {
-    usize::try_from(lane.rem_euclid(SHARDS)).unwrap_or(0)
-}
-
 impl Lanes {
     pub(super) fn new(settings: LaneSettings) -> Lanes {
         Lanes {
@@ -132,35 +75,6 @@ impl Lanes {
         }
     }
 
-    /// Which shards are ours from now on; whether any was lost. Lanes of lost shards are forgotten
-    /// but for what is still under way.
-    pub(super) fn set_shards(&mut self, owned: &[i64], now: Timestamp) -> bool {
-        let mut lost = false;
-        for (shard, since) in self.shards.iter_mut().enumerate() {
-            let mine = i64::try_from(shard).is_ok_and(|shard| owned.contains(&shard));
-            self.must_learn |= mine && since.is_none();
-            lost |= !mine && since.is_some();
-            *since = if mine { since.or(Some(now)) } else { None };
-        }
-        let shards = &self.shards;
-        let ours = |lane: &i64| shards.get(shard_of(*lane)).is_some_and(Option::is_some);
-        self.lanes.retain(|lane, state| ours(lane) || state.taken > 0);
-        self.later.retain(ours);
-        for (lane, state) in &mut self.lanes {
-            if !ours(lane) {
-                state.forget_limits();
-                state.health = HealthNote::default();
-                state.breaker = Breaker::default();
-            }
-        }
-        self.dirty.retain(ours);
-        lost
-    }
-
-    pub(super) fn owns(&self, lane: i64) -> bool {
-        self.shards.get(shard_of(lane)).is_some_and(Option::is_some)
-    }
-
     /// These lanes may have something due.
     pub(super) fn mark(&mut self, lanes: impl IntoIterator<Item = i64>) {
         for lane in lanes {
@@ -169,31 +83,6 @@ impl Lanes {
             }
             let to = if self.asked.contains_key(&lane) { &mut self.later } else { &mut self.dirty };
             to.insert(lane);
-        }
-    }
-
-    /// Whether what the last owners left has to be read before anything is sent.
-    pub(super) fn must_learn(&self) -> bool {
-        self.must_learn
-    }
-
-    /// Takes over what the last owners left of lanes in trouble.
-    pub(super) fn take_over(&mut self, troubles: &[LaneTrouble]) {
-        self.must_learn = false;
-        for trouble in troubles {
-            if !self.owns(trouble.lane) {
-                continue;
-            }
-            self.lanes.entry(trouble.lane).or_default().breaker.inherit(trouble);
-        }
-    }
-
-    /// Somebody may have allowed a try on a lane before its time.
-    pub(super) fn learn_troubles(&mut self, troubles: &[LaneTrouble], now: Timestamp) {
-        for trouble in troubles {
-            if let Some(lane) = self.lanes.get_mut(&trouble.lane) {
-                lane.breaker.hasten(Timestamp(trouble.not_before), now);
-            }
         }
     }
 
@@ -213,18 +102,6 @@ impl Lanes {
         }
     }
 
-    /// What other nodes are sending on lanes that are ours by now counts towards their caps.
-    pub(super) fn learn_elsewhere(&mut self, leased: HashMap<i64, usize>) {
-        self.elsewhere = leased;
-        let shards = &self.shards;
-        self.elsewhere.retain(|lane, _| shards.get(shard_of(*lane)).is_some_and(Option::is_some));
-    }
-
-    /// Whether another node is still sending on a lane of ours.
-    pub(super) fn any_elsewhere(&self) -> bool {
-        !self.elsewhere.is_empty()
-    }
-
     /// Nothing may be tried on a lane before.
     pub(super) fn not_before(&self, lane: i64) -> Option<Timestamp> {
         self.lanes.get(&lane).and_then(|lane| lane.breaker.not_before().max(lane.next_token))
@@ -240,97 +117,9 @@ impl Lanes {
         }
     }
 
-    /// Dirty lanes with the room each has now. Lanes without room wait until a slot of theirs is
-    /// free. Applications take turns, those with the least under way first, and each may hold as
-    /// much as it leaves free: whoever comes next always finds room. So do the lanes of one
-    /// application within what it may hold, however many of them hang.
-    pub(super) fn take_wanted(&mut self, now: Timestamp) -> Vec<LaneWish> {
-        let dirty: Vec<i64> = self.dirty.iter().copied().collect();
-        self.take_among(dirty, now)
-    }
-
-    /// The same for some of them.
-    pub(super) fn take_among(
-        &mut self,
-        lanes: impl IntoIterator<Item = i64>,
-        now: Timestamp,
-    ) -> Vec<LaneWish> {
-        let mut held = self.held.clone();
-        for (lane, room) in &self.asked {
-            *held.entry(application_mark(*lane)).or_default() += room;
-        }
-        let total: usize = held.values().sum();
-        let mut free = self.settings.in_flight.saturating_sub(total);
-        let mut turns: HashMap<i64, Vec<i64>> = HashMap::new();
-        for lane in lanes.into_iter().filter(|lane| self.dirty.contains(lane)) {
-            turns.entry(application_mark(lane)).or_default().push(lane);
-        }
-        let mut turns: Vec<(usize, i64, Vec<i64>)> = turns
-            .into_iter()
-            .map(|(mark, lanes)| (held.get(&mark).copied().unwrap_or(0), mark, lanes))
-            .collect();
-        turns.sort_by_key(|(held, _, _)| *held);
-        let mut wanted = Vec::new();
-        while free > 0 && !turns.is_empty() {
-            turns.retain_mut(|(held, _, lanes)| {
-                let share = free.saturating_sub(*held).div_ceil(2);
-                let Some(id) = lanes.pop().filter(|_| share > 0) else { return false };
-                let taken = self.lanes.get(&id).map_or(0, |lane| lane.taken);
-                let fair = share.saturating_sub(taken).div_ceil(2);
-                if fair == 0 {
-                    // It stays dirty, and is looked at again as soon as anything is done.
-                    return true;
-                }
-                self.dirty.remove(&id);
-                let room = self.room(id, now).min(fair);
-                if room > 0 {
-                    free = free.saturating_sub(room);
-                    *held += room;
-                    self.asked.insert(id, room);
-                    wanted.push(self.wish(id, room));
-                }
-                true
-            });
-        }
-        wanted
-    }
-
     /// Whether any lane is still to be asked for due deliveries.
     pub(super) fn any_wanted(&self) -> bool {
         !self.dirty.is_empty()
-    }
-
-    fn wish(&self, lane: i64, room: usize) -> LaneWish {
-        let known = self.lanes.get(&lane).and_then(|lane| lane.ordered);
-        LaneWish { lane, room, may_be_ordered: known.unwrap_or(true) }
-    }
-
-    fn room(&mut self, id: i64, now: Timestamp) -> usize {
-        let elsewhere = self.elsewhere.get(&id).copied().unwrap_or(0);
-        let lane = self.lanes.entry(id).or_default();
-        let taken = lane.taken + elsewhere;
-        let longest_turn = self.settings.longest_turn;
-        let own = match (lane.cap, &lane.bucket) {
-            // One delivery shows what the lane's limits are.
-            (None, _) => usize::from(taken == 0),
-            (Some(cap), Some(bucket)) => {
-                cap.saturating_sub(taken).min(bucket.waiting_room().saturating_sub(lane.waiting))
-            }
-            (Some(cap), None) => cap.saturating_sub(taken),
-        };
-        let mut room = match lane.breaker.permission(now) {
-            Permission::All => own,
-            Permission::Some(most) => own.min(most.saturating_sub(taken)),
-            Permission::None => 0,
-        };
-        let is_slow = lane.bucket.as_ref().is_some_and(|bucket| bucket.is_slow(longest_turn));
-        if room > 0 && is_slow && !lane.has_turn(now) {
-            room = usize::from(lane.is_outdated);
-        }
-        if room == 0 {
-            lane.more = true;
-        }
-        room
     }
 
     /// A claim brought `count` of the `room` asked for.
@@ -361,34 +150,8 @@ impl Lanes {
 
     /// Learns the limits of a lane from a receiver on it; when its delivery may be sent.
     pub(super) fn admit(&mut self, id: i64, receiver: &Receiver, now: Timestamp) -> Turn {
-        let since = self.shards.get(shard_of(id)).copied().flatten();
-        let limit = receiver.rate_limit.or(self.settings.rate);
-        let cap = receiver
-            .max_in_flight
-            .and_then(|cap| usize::try_from(cap).ok())
-            .unwrap_or(self.settings.cap);
-        let lane = self.lanes.entry(id).or_default();
-        lane.cap = Some(cap.max(1));
-        lane.known = receiver.is_endpoint.then_some((receiver.key, receiver.version));
-        lane.is_outdated = false;
-        lane.ordered = Some(receiver.ordering != Ordering::None);
-        let stale = lane.bucket.as_ref().map(|bucket| bucket.limit) != limit;
-        if stale {
-            // A lane whose receiver is older than our ownership may have been used up elsewhere.
-            let fresh = since.is_some_and(|since| receiver.created_at >= since);
-            lane.bucket = limit.and_then(|limit| Bucket::new(limit, fresh)).map(Arc::new);
-            lane.has_token = false;
-            lane.next_token = None;
-        }
-        match lane.bucket.clone() {
-            None => Turn::Now,
-            Some(bucket) if !bucket.is_slow(self.settings.longest_turn) => Turn::Soon(bucket),
-            Some(_) if lane.has_turn(now) => {
-                lane.has_token = false;
-                Turn::Now
-            }
-            Some(_) => Turn::Later,
-        }
+        let since = self.owned_since(id);
+        self.lanes.entry(id).or_default().admit(receiver, &self.settings, since, now)
     }
 
     /// Takes what an attempt says of its receiver; what is to be written down of the lane and of
@@ -465,17 +228,12 @@ impl Lanes {
             !crowded || quiet < refill.max(Duration::from_secs(60))
         });
     }
-
-    /// Lanes of ours that are closed or on trial.
-    pub(super) fn troubled(&self) -> Vec<i64> {
-        let troubled = self.lanes.iter().filter(|(_, lane)| lane.breaker.is_troubled());
-        troubled.map(|(id, _)| *id).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::LaneTrouble;
 
     const LANE: i64 = 7;
 
