@@ -9,6 +9,7 @@ use super::core::Core;
 use super::error::EngineError;
 use super::files::publish;
 use super::ledger::{Ledger, Occurrence};
+use super::newborns::Newborns;
 use super::operation::{Applied, Apply, Outcome};
 use super::receivers::Receiver;
 use super::stored::{StoredJob, queue_place, read_id};
@@ -50,10 +51,11 @@ pub(super) fn apply(
     applies: &[(usize, &Apply)],
     now: Timestamp,
     mut ledger: Ledger,
+    newborns: &mut Newborns,
     answer: &mut impl FnMut(usize, Outcome),
 ) -> StoreResult<()> {
     if applies.is_empty() {
-        return ledger.write(transaction, core);
+        return ledger.write_but(transaction, core, newborns);
     }
     let mut held = hold(transaction, applies)?;
     let receivers = core.receivers(transaction, held.values().filter_map(|job| job.receiver))?;
@@ -93,7 +95,7 @@ pub(super) fn apply(
         let queue = job.submission.queue.clone();
         answers.push((*place, Ok(Applied { id: job.id, state: job.state, queue, lanes })));
     }
-    finish(core, transaction, changes, now, &mut group_lanes)?;
+    finish(core, transaction, changes, now, newborns, &mut group_lanes)?;
     for (place, result) in answers {
         let result = result.map(|mut applied| {
             applied.lanes.extend(group_lanes.iter().copied());
@@ -236,15 +238,17 @@ pub(super) fn finish(
     transaction: &mut Transaction<'_>,
     mut changes: Changes,
     now: Timestamp,
+    newborns: &mut Newborns,
     lanes: &mut Vec<i64>,
 ) -> StoreResult<()> {
+    newborns.change_jobs(&mut changes.moved);
     tally(core, transaction, &mut changes, now, lanes)?;
     jobs::update_live(transaction, &changes.moved)?;
     jobs::update_live_in_place(transaction, &changes.in_place)?;
     jobs::delete_live(transaction, &changes.gone)?;
     jobs::update_final(transaction, &changes.ended)?;
     core.note_use(transaction, changes.used, now)?;
-    changes.ledger.write(transaction, core)?;
+    changes.ledger.write_but(transaction, core, newborns)?;
     files::insert_job_files(transaction, &changes.outputs)
 }
 

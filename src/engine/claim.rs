@@ -1,8 +1,11 @@
 //! A node takes ready jobs: lease with a grown token, event `job.started`, in one transaction.
 
+use std::cmp::Reverse;
+
 use super::apply::{Changes, change, finish};
 use super::core::Core;
 use super::fronts::Found;
+use super::newborns::Newborns;
 use super::operation::{Claim, ClaimedBatch, ClaimedJob};
 use super::stored::{PLACE_BITS, StoredJob, queue_place};
 use super::submit::MOST_OWED;
@@ -26,23 +29,33 @@ pub(super) fn claim(
     transaction: &mut Transaction<'_>,
     claim: &Claim,
     now: Timestamp,
+    newborns: &mut Newborns,
 ) -> StoreResult<ClaimedBatch> {
     let mut keys: Vec<Key> = Vec::new();
     let mut batch = ClaimedBatch::default();
     for (queue, room) in &claim.queues {
         let want = (*room).min(claim.limit.saturating_sub(keys.len()));
         if want > 0 {
-            let want = i64::try_from(want).unwrap_or(i64::MAX);
-            let found = ready(core, transaction, queue, want)?;
-            batch.is_partial |= found.is_partial;
-            keys.extend(found.rows.iter().map(|row| row.id));
+            let found = ready(core, transaction, queue, i64::try_from(want).unwrap_or(i64::MAX))?;
+            let (fresh, have_late) = newborns.ready(queue, now);
+            batch.is_partial |= found.is_partial || have_late;
+            let mut rows = found.rows;
+            if !fresh.is_empty() {
+                rows.extend(fresh);
+                rows.sort_by_key(|row| (Reverse(row.priority), row.ready_sequence));
+                rows.truncate(want);
+            }
+            keys.extend(rows.iter().map(|row| row.id));
         }
     }
     if keys.is_empty() {
         return Ok(batch);
     }
-    let mut held = Vec::with_capacity(keys.len());
-    for row in jobs::load_live(transaction, &keys)? {
+    let mut held: Vec<StoredJob> =
+        keys.iter().filter_map(|key| newborns.job(*key)).cloned().collect();
+    let stored: Vec<Key> =
+        keys.iter().copied().filter(|key| newborns.job(*key).is_none()).collect();
+    for row in jobs::load_live(transaction, &stored)? {
         held.push(StoredJob::read(row)?);
     }
     // Loads come in no promised order; slots are given in the order of the queue.
@@ -73,7 +86,7 @@ pub(super) fn claim(
             batch.jobs.push(ClaimedJob { job, secrets });
         }
     }
-    finish(core, transaction, changes, now, &mut batch.lanes)?;
+    finish(core, transaction, changes, now, newborns, &mut batch.lanes)?;
     // What ended, or was not what the index said, has had somebody's place.
     batch.is_partial |= batch.jobs.len() < keys.len();
     Ok(batch)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::endpoints::reason_to_cancel;
 use super::ledger::{BEFORE_ALL_ELSE, RECEIVER_GONE};
+use super::newborns::Newborns;
 use super::operation::{ClaimDeliveries, Claimed, LaneWish, OwedDelivery};
 use super::receivers::Receiver;
 use super::record::follow;
@@ -40,6 +41,7 @@ pub(super) fn claim_deliveries(
     transaction: &mut Transaction<'_>,
     claim: &ClaimDeliveries,
     now: Timestamp,
+    newborns: &mut Newborns,
 ) -> StoreResult<Claimed> {
     let mut keys = Vec::new();
     let ordered = claim.lanes.iter().filter(|wish| wish.may_be_ordered).count();
@@ -49,13 +51,22 @@ pub(super) fn claim_deliveries(
     let (mut unfinished, mut partial) = (Vec::new(), Vec::new());
     for wish in &claim.lanes {
         left += if wish.may_be_ordered { share } else { 0 };
-        let (due, is_finished) = due(core, transaction, wish, now, &mut left, &mut partial)?;
-        keys.extend(due);
+        let (mut due, is_finished) = due(core, transaction, wish, now, &mut left, &mut partial)?;
+        let fresh = newborns.due(wish.lane, now);
+        if !fresh.is_empty() {
+            due.extend(fresh);
+            due.sort_by_key(|row| (row.due_at, row.id));
+            due.truncate(wish.room);
+        }
+        keys.extend(due.into_iter().map(|row| row.id));
         if !is_finished {
             unfinished.push(wish.lane);
         }
     }
-    let mut rows = load(transaction, &keys, now, &mut unfinished)?;
+    let stored: Vec<Key> =
+        keys.iter().copied().filter(|key| newborns.delivery(*key).is_none()).collect();
+    let mut rows = load(transaction, &stored, now, &mut unfinished)?;
+    rows.extend(keys.iter().filter_map(|key| newborns.delivery(*key)).cloned());
     rows.sort_by_key(|row| row.id);
     let versions = rows.iter().map(|row| (row.receiver_id, row.receiver_version));
     let found = core.receivers_of(transaction, versions)?;
@@ -76,6 +87,11 @@ pub(super) fn claim_deliveries(
             (_, Fate::Postpone, _) => {
                 let later = now.plus_millis(UNREADABLE_MILLIS);
                 changes.push(waiting(&row, phase::WAITING, later.0));
+                partial.push(row.lane);
+                continue;
+            }
+            // It stays as it was made, for the next look.
+            _ if newborns.delivery(row.id).is_some() => {
                 partial.push(row.lane);
                 continue;
             }
@@ -135,6 +151,7 @@ pub(super) fn claim_deliveries(
             job_id: row.job_id.as_deref().map(read_id).transpose()?,
         });
     }
+    newborns.change_deliveries(&mut changes);
     deliveries::update_live(transaction, &changes)?;
     deliveries::begin_attempts(transaction, &begun)?;
     drop_unsendable(transaction, &unsendable, now)?;
@@ -150,7 +167,7 @@ fn due(
     now: Timestamp,
     left: &mut i64,
     partial: &mut Vec<i64>,
-) -> StoreResult<(Vec<Key>, bool)> {
+) -> StoreResult<(Vec<DueRow>, bool)> {
     let room = i64::try_from(wish.room).unwrap_or(i64::MAX);
     if wish.may_be_ordered {
         // What follows one that is just being recorded gets its place by the next look.
@@ -180,7 +197,7 @@ fn waiting_of(
     now: Timestamp,
     room: i64,
     partial: &mut Vec<i64>,
-) -> StoreResult<Vec<Key>> {
+) -> StoreResult<Vec<DueRow>> {
     let rows = if transaction.backend() == Backend::Sqlite {
         deliveries::due(transaction, lane, None, now.0, room)?
     } else {
@@ -200,7 +217,7 @@ fn waiting_of(
         partial.extend(found.is_partial.then_some(lane));
         found.rows
     };
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    Ok(rows)
 }
 
 /// Claimed deliveries with everything to send them. One that has lost its lasting row or its receiver

@@ -7,6 +7,7 @@ use super::claim_deliveries::claim_deliveries;
 use super::core::Core;
 use super::error::EngineError;
 use super::ledger::Ledger;
+use super::newborns::Newborns;
 use super::operation::{Operation, Outcome};
 use super::record::record;
 use super::submit::submit;
@@ -43,28 +44,37 @@ pub(super) fn execute(
             *slot = Some(outcome);
         }
     };
-    let mut ledger = Ledger::default();
-    submit(core, transaction, &submits, run, &mut ledger, &mut answer)?;
-    apply(core, transaction, &applies, now, ledger, &mut answer)?;
+    let (mut ledger, mut newborns) = (Ledger::default(), Newborns::default());
+    submit(core, transaction, &submits, run, &mut ledger, &mut newborns, &mut answer)?;
+    apply(core, transaction, &applies, now, ledger, &mut newborns, &mut answer)?;
+    if records.iter().any(|(_, record)| record.receiver_gone) {
+        // What else is owed to it is among them.
+        newborns.write(transaction)?;
+    }
     record(core, transaction, &records, now, &mut answer)?;
     // Claims come last, so that they find what this very batch made ready or due.
     for (place, operation) in operations.iter().enumerate() {
         match operation {
             Operation::Claim(operation) => {
-                answer(place, Outcome::Claim(claim(core, transaction, operation, now)?));
+                let claimed = claim(core, transaction, operation, now, &mut newborns)?;
+                answer(place, Outcome::Claim(claimed));
             }
             Operation::ClaimDeliveries(operation) => {
-                let claimed = claim_deliveries(core, transaction, operation, now)?;
+                let claimed = claim_deliveries(core, transaction, operation, now, &mut newborns)?;
                 answer(place, Outcome::ClaimDeliveries(claimed));
             }
-            Operation::Custom(custom) => match (custom.run)(transaction, core, now) {
-                Err(EngineError::Store(error)) => return Err(error),
-                result => answer(place, Outcome::Custom(result)),
-            },
+            Operation::Custom(custom) => {
+                newborns.write(transaction)?;
+                match (custom.run)(transaction, core, now) {
+                    Err(EngineError::Store(error)) => return Err(error),
+                    result => answer(place, Outcome::Custom(result)),
+                }
+            }
             _ => {}
         }
     }
-    let taken = Taken::of(core, transaction, &mut outcomes, now)?;
+    let taken = Taken::of(core, transaction, &mut outcomes, now, &mut newborns)?;
+    newborns.write(transaction)?;
     let missing = || StoreError::Corrupt("an operation got no answer".to_owned());
     let outcomes: StoreResult<_> =
         outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect();

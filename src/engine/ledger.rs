@@ -11,11 +11,12 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::core::Core;
+use super::newborns::Newborns;
 use super::receivers::{Ordering, Receiver};
 use crate::formats::{EventView, examples};
 use crate::ids::{Key, SubjectKind, Timestamp, new_id};
 use crate::lifecycle::EventType;
-use crate::store::deliveries::{NewDelivery, Place, STRICT_TRACK, manner, phase};
+use crate::store::deliveries::{NewDelivery, OwedRow, Place, STRICT_TRACK, manner, phase};
 use crate::store::events::{NewBody, NewEvent};
 use crate::store::feed::{Member, NewChunk};
 use crate::store::{StoreResult, Transaction, deliveries, events, feed};
@@ -54,6 +55,14 @@ pub(super) const BEFORE_ALL_ELSE: i64 = 0;
 /// Why a delivery ended whose receiver wants nothing more.
 pub use crate::formats::judgement::RECEIVER_GONE;
 
+/// What goes out with a delivery.
+struct Enclosed {
+    /// Place among the bodies.
+    body: usize,
+    /// The job it is about, if it is about one.
+    job_id: Option<Uuid>,
+}
+
 /// The gathered rows.
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -61,6 +70,8 @@ pub(super) struct Ledger {
     types: Vec<EventType>,
     bodies: Vec<NewBody>,
     deliveries: Vec<NewDelivery>,
+    /// For each delivery, what a claim reads besides its row.
+    enclosed: Vec<Enclosed>,
     /// Endpoints of the applications that were met.
     endpoints: HashMap<Key, Arc<[Arc<Receiver>]>>,
 }
@@ -187,11 +198,14 @@ impl Ledger {
             subject_id: occurrence.subject_id,
             data,
         };
-        let mut rendered: Vec<&'static str> = Vec::new();
+        let rendered = self.bodies.len();
+        let job_id = (occurrence.kind == SubjectKind::Job).then_some(occurrence.subject_id);
         for receiver in wanting {
             let format = &receiver.format;
-            if !rendered.contains(&format.name()) {
-                rendered.push(format.name());
+            let known =
+                self.bodies.iter().skip(rendered).position(|body| body.format == format.name());
+            let body = known.map_or(self.bodies.len(), |place| rendered + place);
+            if known.is_none() {
                 self.bodies.push(NewBody {
                     subject_id: occurrence.subject,
                     sequence: occurrence.sequence,
@@ -204,6 +218,7 @@ impl Ledger {
                 lanes.push(receiver.lane);
             }
             self.deliveries.push(delivery);
+            self.enclosed.push(Enclosed { body, job_id });
         }
         Ok(())
     }
@@ -214,13 +229,37 @@ impl Ledger {
         transaction: &mut Transaction<'_>,
         core: &Core,
     ) -> StoreResult<()> {
+        let mut newborns = Newborns::default();
+        self.write_but(transaction, core, &mut newborns)?;
+        newborns.write(transaction)
+    }
+
+    /// Writes what was gathered but the live rows of deliveries to callbacks, which the newborns hold
+    /// afterwards.
+    pub(super) fn write_but(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        core: &Core,
+        newborns: &mut Newborns,
+    ) -> StoreResult<()> {
         if self.events.is_empty() {
             return Ok(());
         }
         self.enter_feed(transaction)?;
         events::append(transaction, &self.events)?;
         events::insert_bodies(transaction, &self.bodies)?;
-        deliveries::insert(transaction, &self.deliveries)?;
+        deliveries::insert_lasting(transaction, &self.deliveries)?;
+        let mut live = Vec::new();
+        for (delivery, enclosed) in self.deliveries.iter().zip(&self.enclosed) {
+            let body = self.bodies.get(enclosed.body).filter(|_| !delivery.is_endpoint);
+            match body {
+                Some(body) => {
+                    newborns.keep_delivery(owed(delivery, body, enclosed), delivery.live())
+                }
+                None => live.push(delivery.live()),
+            }
+        }
+        deliveries::insert_live(transaction, live)?;
         core.has_news.store(true, Relaxed);
         *self = Ledger::default();
         Ok(())
@@ -275,6 +314,32 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+}
+
+/// A delivery to a callback as a claim would read it.
+fn owed(delivery: &NewDelivery, body: &NewBody, enclosed: &Enclosed) -> OwedRow {
+    OwedRow {
+        id: delivery.id,
+        public_id: delivery.public_id.as_bytes().to_vec(),
+        application_id: delivery.application_id,
+        receiver_id: delivery.receiver_id,
+        subject_id: delivery.subject_id,
+        sequence: delivery.sequence,
+        event_id: delivery.event_id.as_bytes().to_vec(),
+        event_type: delivery.event_type.clone(),
+        request_id: delivery.request_id.clone(),
+        lane: delivery.lane,
+        phase: delivery.phase,
+        token: 0,
+        attempts: 0,
+        tries: 0,
+        previous_failure: None,
+        manner: delivery.manner,
+        owed_at: delivery.created_at,
+        receiver_version: 0,
+        job_id: enclosed.job_id.map(|id| id.as_bytes().to_vec()),
+        body: Some(body.body.clone()),
     }
 }
 

@@ -27,6 +27,7 @@ mod ledger;
 mod looks;
 mod membership;
 mod neighbours;
+mod newborns;
 mod operation;
 mod queries;
 mod receivers;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::core::Core;
 use super::error::{EngineError, EngineResult};
 use super::ledger::{Ledger, Occurrence};
+use super::newborns::Newborns;
 use super::operation::{Draft, GroupChoice, Idempotency, Outcome, Submit, Submitted};
 use super::receivers::Receiver;
 use super::stored::{StoredJob, read_id};
@@ -17,7 +18,7 @@ use crate::lifecycle::{EventType, Status, Submission};
 use crate::store::files::JobFile;
 use crate::store::groups::GroupRow;
 use crate::store::idempotency::IdempotencyRow;
-use crate::store::jobs::{LiveJob, NewJob};
+use crate::store::jobs::NewJob;
 use crate::store::{Run, StoreError, StoreResult, Transaction, files, groups, idempotency, jobs};
 
 /// How long an idempotency key is remembered.
@@ -31,18 +32,19 @@ pub(super) const MOST_OWED: usize = 20_000;
 #[derive(Default)]
 struct Rows {
     jobs: Vec<NewJob>,
-    live: Vec<LiveJob>,
     files: Vec<JobFile>,
     sealed: Vec<(Key, Vec<u8>)>,
 }
 
-/// Writes all of the jobs but their events, which the ledger holds afterwards.
+/// Writes all of the jobs but their live rows, which the newborns hold afterwards, and their events,
+/// which the ledger does.
 pub(super) fn submit(
     core: &Core,
     transaction: &mut Transaction<'_>,
     submits: &[(usize, &Submit)],
     run: Run,
     ledger: &mut Ledger,
+    newborns: &mut Newborns,
     answer: &mut impl FnMut(usize, Outcome),
 ) -> StoreResult<()> {
     let mut rows = Rows::default();
@@ -50,7 +52,7 @@ pub(super) fn submit(
         let outcome = match admit(core, transaction, submit, run) {
             Ok(Admission::Replay(replay)) => Ok(replay),
             Ok(Admission::Group(group)) => {
-                gather(core, transaction, submit, group, &mut rows, ledger).map(Ok)?
+                gather(core, transaction, submit, group, &mut rows, ledger, newborns).map(Ok)?
             }
             Err(EngineError::Store(error)) => return Err(error),
             Err(refused) => Err(refused),
@@ -58,7 +60,6 @@ pub(super) fn submit(
         answer(*place, Outcome::Submit(outcome));
     }
     jobs::insert(transaction, rows.jobs.iter())?;
-    jobs::insert_live(transaction, rows.live.iter())?;
     files::insert_job_files(transaction, &rows.files)?;
     files::insert_sealed(transaction, &rows.sealed)
 }
@@ -267,6 +268,7 @@ fn gather(
     group: Option<Key>,
     rows: &mut Rows,
     ledger: &mut Ledger,
+    newborns: &mut Newborns,
 ) -> StoreResult<Submitted> {
     let mut queues = Vec::new();
     let mut lanes = Vec::new();
@@ -282,7 +284,6 @@ fn gather(
             parent_id: None,
             created_at: submit.now.0,
         });
-        rows.live.push(job.live_row(submit.now));
         rows.files.extend(source_files(&job));
         if let Some(sealed) = &draft.sealed {
             rows.sealed.push((job.key, sealed.clone()));
@@ -302,9 +303,11 @@ fn gather(
             request_id: &submit.request_id,
         };
         ledger.announce(transaction, core, occurrence, || view::job(&job), &mut lanes)?;
+        let row = job.live_row(submit.now);
         if !queues.contains(&job.submission.queue) {
             queues.push(job.submission.queue.clone());
         }
+        newborns.keep_job(job, row);
     }
     Ok(Submitted::New { queues, lanes })
 }

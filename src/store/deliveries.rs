@@ -118,6 +118,25 @@ pub struct NewDelivery {
     pub due_at: i64,
 }
 
+impl NewDelivery {
+    /// The row that stands while it is owed.
+    pub fn live(&self) -> LiveDelivery {
+        LiveDelivery {
+            id: self.id,
+            lane: self.lane,
+            receiver_id: self.receiver_id,
+            phase: self.phase,
+            due_at: self.due_at,
+            token: 0,
+            node_id: None,
+            attempts: 0,
+            tries: 0,
+            manner: self.manner,
+            place: self.place,
+        }
+    }
+}
+
 const NEW_DELIVERY: &[Column] = &[
     ("id", Kind::Int),
     ("public_id", Kind::Bytes),
@@ -136,24 +155,15 @@ const NEW_DELIVERY: &[Column] = &[
     ("created_at", Kind::Int),
 ];
 
-const NEW_LIVE: &[Column] = &[
-    ("id", Kind::Int),
-    ("lane", Kind::Int),
-    ("receiver_id", Kind::Int),
-    ("phase", Kind::Int),
-    ("due_at", Kind::Int),
-    ("token", Kind::Int),
-    ("attempts", Kind::Int),
-    ("tries", Kind::Int),
-    ("manner", Kind::Int),
-    ("track", Kind::Int),
-    ("rank", Kind::Int),
-];
-
 /// Inserts owed deliveries.
 pub fn insert(connection: &mut Connection, deliveries: &[NewDelivery]) -> StoreResult<()> {
+    insert_lasting(connection, deliveries)?;
+    insert_live(connection, deliveries.iter().map(NewDelivery::live))
+}
+
+/// Inserts the lasting rows of owed deliveries alone.
+pub fn insert_lasting(connection: &mut Connection, deliveries: &[NewDelivery]) -> StoreResult<()> {
     let mut lasting = Rows::new("deliveries", NEW_DELIVERY);
-    let mut live = Rows::new("live_deliveries", NEW_LIVE);
     for delivery in deliveries {
         lasting.push([
             delivery.id.into(),
@@ -172,23 +182,8 @@ pub fn insert(connection: &mut Connection, deliveries: &[NewDelivery]) -> StoreR
             delivery.request_id.as_str().into(),
             delivery.created_at.into(),
         ]);
-        live.push([
-            delivery.id.into(),
-            delivery.lane.into(),
-            delivery.receiver_id.into(),
-            delivery.phase.into(),
-            delivery.due_at.into(),
-            0i64.into(),
-            0i64.into(),
-            0i64.into(),
-            delivery.manner.into(),
-            delivery.place.map(|place| place.track).into(),
-            delivery.place.and_then(|place| place.rank).into(),
-        ]);
     }
-    connection.insert(lasting, OnConflict::Fail)?;
-    connection.insert(live, OnConflict::Fail)?;
-    Ok(())
+    connection.insert(lasting, OnConflict::Fail)
 }
 
 /// The end of a delivery.
@@ -254,22 +249,20 @@ pub fn revive(
     if connection.execute(statement.bind(route.id))? == 0 {
         return Ok(());
     }
-    let mut live = Rows::new("live_deliveries", NEW_LIVE);
-    live.push([
-        route.id.into(),
-        route.lane.into(),
-        route.receiver_id.into(),
-        phase::WAITING.into(),
-        due_at.into(),
-        route.token.into(),
-        route.attempts.into(),
-        0i64.into(),
-        manner.into(),
-        Cell::Int(None),
-        Cell::Int(None),
-    ]);
-    connection.insert(live, OnConflict::Fail)?;
-    Ok(())
+    let live = LiveDelivery {
+        id: route.id,
+        lane: route.lane,
+        receiver_id: route.receiver_id,
+        phase: phase::WAITING,
+        due_at,
+        token: route.token,
+        node_id: None,
+        attempts: route.attempts,
+        tries: 0,
+        manner,
+        place: None,
+    };
+    insert_live(connection, std::iter::once(live))
 }
 
 /// To whom a delivery goes and on which lane, held for this transaction.

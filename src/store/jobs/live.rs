@@ -54,6 +54,28 @@ pub struct LiveJob {
     pub failure_detail: Option<String>,
 }
 
+impl LiveJob {
+    /// The row after a change, before either is written.
+    pub fn change(&mut self, change: LiveChange) {
+        self.phase = change.phase;
+        self.ready_sequence = change.ready_sequence;
+        self.node_id = change.node_id;
+        self.run_at = change.run_at;
+        self.status = change.status;
+        self.attempt = change.attempt;
+        self.lost_nodes = change.lost_nodes;
+        self.token = change.token;
+        self.last_sequence = change.last_sequence;
+        self.progress = change.progress;
+        self.announced_progress = change.announced_progress;
+        self.announced_at = change.announced_at;
+        self.started_at = change.started_at;
+        self.updated_at = change.updated_at;
+        self.failure_code = change.failure_code;
+        self.failure_detail = change.failure_detail;
+    }
+}
+
 const NEW_LIVE: &[Column] = &[
     ("id", Kind::Int),
     ("application_id", Kind::Int),

@@ -1,0 +1,96 @@
+//! Live rows that a transaction has made and not written yet.
+//!
+//! What a node takes in the very transaction that makes it ready is neither read back nor changed: it is
+//! written once, leased. Everything else is written as it was made. Whoever looks for live rows other
+//! than through here writes these first. Must not know who takes what.
+
+use std::collections::BTreeMap;
+
+use super::stored::StoredJob;
+use crate::ids::{Key, Timestamp};
+use crate::store::deliveries::{self, DueRow, LiveDelivery, OwedRow};
+use crate::store::jobs::{self, LiveJob, ReadyRow};
+use crate::store::{StoreResult, Transaction};
+
+/// By key: that is the order in which rows are written.
+#[derive(Default)]
+pub(super) struct Newborns {
+    jobs: BTreeMap<Key, (StoredJob, LiveJob)>,
+    deliveries: BTreeMap<Key, (OwedRow, LiveDelivery)>,
+}
+
+impl Newborns {
+    /// A job that was submitted.
+    pub(super) fn keep_job(&mut self, job: StoredJob, row: LiveJob) {
+        self.jobs.insert(row.id, (job, row));
+    }
+
+    /// A delivery to a callback, with all that a claim would read of it. What is owed to endpoints is
+    /// not kept: their state may change before the claim.
+    pub(super) fn keep_delivery(&mut self, owed: OwedRow, row: LiveDelivery) {
+        self.deliveries.insert(row.id, (owed, row));
+    }
+
+    /// Ready jobs of a queue, in no promised order, and whether there are others that are too late.
+    pub(super) fn ready(&self, queue: &str, now: Timestamp) -> (Vec<ReadyRow>, bool) {
+        let rows = self.jobs.values().map(|(_, row)| row);
+        let ready = rows.filter(|row| row.phase == jobs::phase::READY && row.queue == queue);
+        let is_late = |row: &&LiveJob| row.expires_at.is_some_and(|deadline| deadline <= now.0);
+        let (late, ready): (Vec<_>, Vec<_>) = ready.partition(is_late);
+        let place = |row: &LiveJob| ReadyRow {
+            id: row.id,
+            priority: row.priority,
+            ready_sequence: row.ready_sequence,
+        };
+        (ready.into_iter().map(place).collect(), !late.is_empty())
+    }
+
+    /// One of its jobs.
+    pub(super) fn job(&self, key: Key) -> Option<&StoredJob> {
+        self.jobs.get(&key).map(|(job, _)| job)
+    }
+
+    /// Due deliveries of a lane, in no promised order.
+    pub(super) fn due(&self, lane: i64, now: Timestamp) -> Vec<DueRow> {
+        let rows = self.deliveries.values().map(|(_, row)| row);
+        let due = rows.filter(|row| {
+            row.lane == lane && row.phase == deliveries::phase::WAITING && row.due_at <= now.0
+        });
+        due.map(|row| DueRow { id: row.id, due_at: row.due_at }).collect()
+    }
+
+    /// One of its deliveries.
+    pub(super) fn delivery(&self, key: Key) -> Option<&OwedRow> {
+        self.deliveries.get(&key).map(|(owed, _)| owed)
+    }
+
+    /// Changes jobs that are kept here; the other changes are left.
+    pub(super) fn change_jobs(&mut self, changes: &mut Vec<jobs::LiveChange>) {
+        let is_kept = |change: &mut jobs::LiveChange| self.jobs.contains_key(&change.id);
+        let mine: Vec<jobs::LiveChange> = changes.extract_if(.., is_kept).collect();
+        for change in mine {
+            if let Some((_, row)) = self.jobs.get_mut(&change.id) {
+                row.change(change);
+            }
+        }
+    }
+
+    /// Changes deliveries that are kept here; the other changes are left.
+    pub(super) fn change_deliveries(&mut self, changes: &mut Vec<deliveries::LiveChange>) {
+        changes.retain(|change| match self.deliveries.get_mut(&change.id) {
+            Some((_, row)) => {
+                row.change(change);
+                false
+            }
+            None => true,
+        });
+    }
+
+    /// Writes all that is kept.
+    pub(super) fn write(&mut self, transaction: &mut Transaction<'_>) -> StoreResult<()> {
+        let (jobs, deliveries) =
+            (std::mem::take(&mut self.jobs), std::mem::take(&mut self.deliveries));
+        jobs::insert_live(transaction, jobs.values().map(|(_, row)| row))?;
+        deliveries::insert_live(transaction, deliveries.into_values().map(|(_, row)| row))
+    }
+}
