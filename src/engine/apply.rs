@@ -9,10 +9,10 @@ use super::core::Core;
 use super::error::EngineError;
 use super::files::publish;
 use super::ledger::{Ledger, Occurrence};
-use super::newborns::Newborns;
 use super::operation::{Applied, Apply, Outcome};
 use super::receivers::Receiver;
 use super::stored::{StoredJob, queue_place, read_id};
+use super::unwritten::Unwritten;
 use super::view;
 use crate::ids::{Key, SubjectKind, Timestamp, new_id};
 use crate::lifecycle::{Command, EventType, GroupState, JobEvent, Status, Transition, decide};
@@ -38,28 +38,32 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// None so far; their events come behind those that are not written yet.
+    pub(super) fn after(unwritten: &mut Unwritten) -> Changes {
+        Changes { ledger: std::mem::take(&mut unwritten.ledger), ..Changes::default() }
+    }
+
     /// Deliveries that come of them.
     pub(super) fn owed(&self) -> usize {
         self.ledger.owed()
     }
 }
 
-/// `ledger` is what the batch has announced so far; it is written here, with all that comes to it.
+/// Writes all but the events, which are among the unwritten afterwards.
 pub(super) fn apply(
     core: &Core,
     transaction: &mut Transaction<'_>,
     applies: &[(usize, &Apply)],
     now: Timestamp,
-    mut ledger: Ledger,
-    newborns: &mut Newborns,
+    unwritten: &mut Unwritten,
     answer: &mut impl FnMut(usize, Outcome),
 ) -> StoreResult<()> {
     if applies.is_empty() {
-        return ledger.write_but(transaction, core, newborns);
+        return Ok(());
     }
     let mut held = hold(transaction, applies)?;
     let receivers = core.receivers(transaction, held.values().filter_map(|job| job.receiver))?;
-    let mut changes = Changes { ledger, ..Changes::default() };
+    let mut changes = Changes::after(unwritten);
     let mut group_lanes = Vec::new();
     let mut answers = Vec::new();
     for (place, apply) in applies {
@@ -95,7 +99,7 @@ pub(super) fn apply(
         let queue = job.submission.queue.clone();
         answers.push((*place, Ok(Applied { id: job.id, state: job.state, queue, lanes })));
     }
-    finish(core, transaction, changes, now, newborns, &mut group_lanes)?;
+    finish(core, transaction, changes, now, unwritten, &mut group_lanes)?;
     for (place, result) in answers {
         let result = result.map(|mut applied| {
             applied.lanes.extend(group_lanes.iter().copied());
@@ -232,23 +236,23 @@ fn event_data(event: &JobEvent) -> StoreResult<String> {
     event.data().map_err(|error| StoreError::Corrupt(format!("an event: {error}")))
 }
 
-/// Writes what was gathered, and completes groups that have nothing left to do.
+/// Writes what was gathered but its events, and completes groups that have nothing left to do.
 pub(super) fn finish(
     core: &Core,
     transaction: &mut Transaction<'_>,
     mut changes: Changes,
     now: Timestamp,
-    newborns: &mut Newborns,
+    unwritten: &mut Unwritten,
     lanes: &mut Vec<i64>,
 ) -> StoreResult<()> {
-    newborns.change_jobs(&mut changes.moved);
+    unwritten.newborns.change_jobs(&mut changes.moved);
     tally(core, transaction, &mut changes, now, lanes)?;
     jobs::update_live(transaction, &changes.moved)?;
     jobs::update_live_in_place(transaction, &changes.in_place)?;
     jobs::delete_live(transaction, &changes.gone)?;
     jobs::update_final(transaction, &changes.ended)?;
     core.note_use(transaction, changes.used, now)?;
-    changes.ledger.write_but(transaction, core, newborns)?;
+    unwritten.ledger = changes.ledger;
     files::insert_job_files(transaction, &changes.outputs)
 }
 

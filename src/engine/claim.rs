@@ -5,10 +5,10 @@ use std::cmp::Reverse;
 use super::apply::{Changes, change, finish};
 use super::core::Core;
 use super::fronts::Found;
-use super::newborns::Newborns;
 use super::operation::{Claim, ClaimedBatch, ClaimedJob};
 use super::stored::{PLACE_BITS, StoredJob, queue_place};
 use super::submit::MOST_OWED;
+use super::unwritten::Unwritten;
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, decide};
 use crate::store::jobs::ReadyRow;
@@ -29,7 +29,7 @@ pub(super) fn claim(
     transaction: &mut Transaction<'_>,
     claim: &Claim,
     now: Timestamp,
-    newborns: &mut Newborns,
+    unwritten: &mut Unwritten,
 ) -> StoreResult<ClaimedBatch> {
     let mut keys: Vec<Key> = Vec::new();
     let mut batch = ClaimedBatch::default();
@@ -37,7 +37,7 @@ pub(super) fn claim(
         let want = (*room).min(claim.limit.saturating_sub(keys.len()));
         if want > 0 {
             let found = ready(core, transaction, queue, i64::try_from(want).unwrap_or(i64::MAX))?;
-            let (fresh, have_late) = newborns.ready(queue, now);
+            let (fresh, have_late) = unwritten.newborns.ready(queue, now);
             batch.is_partial |= found.is_partial || have_late;
             let mut rows = found.rows;
             if !fresh.is_empty() {
@@ -51,10 +51,9 @@ pub(super) fn claim(
     if keys.is_empty() {
         return Ok(batch);
     }
-    let mut held: Vec<StoredJob> =
-        keys.iter().filter_map(|key| newborns.job(*key)).cloned().collect();
-    let stored: Vec<Key> =
-        keys.iter().copied().filter(|key| newborns.job(*key).is_none()).collect();
+    let newborn = |key: &Key| unwritten.newborns.job(*key);
+    let mut held: Vec<StoredJob> = keys.iter().filter_map(newborn).cloned().collect();
+    let stored: Vec<Key> = keys.iter().copied().filter(|key| newborn(key).is_none()).collect();
     for row in jobs::load_live(transaction, &stored)? {
         held.push(StoredJob::read(row)?);
     }
@@ -62,7 +61,7 @@ pub(super) fn claim(
     held.sort_by_key(|job| keys.iter().position(|key| *key == job.key));
     let receivers = core.receivers(transaction, held.iter().filter_map(|job| job.receiver))?;
     let mut secrets = opened_secrets(core, transaction, &held)?;
-    let mut changes = Changes::default();
+    let mut changes = Changes::after(unwritten);
     for mut job in held {
         if changes.owed() >= MOST_OWED {
             // Untouched, they stay ready.
@@ -86,7 +85,7 @@ pub(super) fn claim(
             batch.jobs.push(ClaimedJob { job, secrets });
         }
     }
-    finish(core, transaction, changes, now, newborns, &mut batch.lanes)?;
+    finish(core, transaction, changes, now, unwritten, &mut batch.lanes)?;
     // What ended, or was not what the index said, has had somebody's place.
     batch.is_partial |= batch.jobs.len() < keys.len();
     Ok(batch)

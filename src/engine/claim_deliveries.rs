@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::core::Core;
 use super::endpoints::reason_to_cancel;
 use super::ledger::{BEFORE_ALL_ELSE, RECEIVER_GONE};
-use super::newborns::Newborns;
 use super::operation::{ClaimDeliveries, Claimed, LaneWish, OwedDelivery};
 use super::receivers::Receiver;
 use super::record::follow;
 use super::stored::read_id;
+use super::unwritten::Newborns;
 use crate::ids::{Key, Timestamp};
 use crate::store::deliveries::{
     BegunAttempt, DueRow, Ended, LiveChange, OrderedRow, OwedRow, Predecessor, manner, phase,

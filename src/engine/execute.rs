@@ -6,12 +6,11 @@ use super::claim::claim;
 use super::claim_deliveries::claim_deliveries;
 use super::core::Core;
 use super::error::EngineError;
-use super::ledger::Ledger;
-use super::newborns::Newborns;
 use super::operation::{Operation, Outcome};
 use super::record::record;
 use super::submit::submit;
 use super::takers::Taken;
+use super::unwritten::Unwritten;
 use crate::store::{Run, StoreError, StoreResult, Transaction};
 
 /// One answer an operation, in their order, and what this node has taken of what they made ready.
@@ -44,27 +43,29 @@ pub(super) fn execute(
             *slot = Some(outcome);
         }
     };
-    let (mut ledger, mut newborns) = (Ledger::default(), Newborns::default());
-    submit(core, transaction, &submits, run, &mut ledger, &mut newborns, &mut answer)?;
-    apply(core, transaction, &applies, now, ledger, &mut newborns, &mut answer)?;
+    let mut unwritten = Unwritten::default();
+    submit(core, transaction, &submits, run, &mut unwritten, &mut answer)?;
+    apply(core, transaction, &applies, now, &mut unwritten, &mut answer)?;
     if records.iter().any(|(_, record)| record.receiver_gone) {
         // What else is owed to it is among them.
-        newborns.write(transaction)?;
+        unwritten.write(transaction, core)?;
     }
     record(core, transaction, &records, now, &mut answer)?;
     // Claims come last, so that they find what this very batch made ready or due.
     for (place, operation) in operations.iter().enumerate() {
         match operation {
             Operation::Claim(operation) => {
-                let claimed = claim(core, transaction, operation, now, &mut newborns)?;
+                let claimed = claim(core, transaction, operation, now, &mut unwritten)?;
                 answer(place, Outcome::Claim(claimed));
             }
             Operation::ClaimDeliveries(operation) => {
-                let claimed = claim_deliveries(core, transaction, operation, now, &mut newborns)?;
+                unwritten.write_events(transaction, core)?;
+                let newborns = &mut unwritten.newborns;
+                let claimed = claim_deliveries(core, transaction, operation, now, newborns)?;
                 answer(place, Outcome::ClaimDeliveries(claimed));
             }
             Operation::Custom(custom) => {
-                newborns.write(transaction)?;
+                unwritten.write(transaction, core)?;
                 match (custom.run)(transaction, core, now) {
                     Err(EngineError::Store(error)) => return Err(error),
                     result => answer(place, Outcome::Custom(result)),
@@ -73,8 +74,8 @@ pub(super) fn execute(
             _ => {}
         }
     }
-    let taken = Taken::of(core, transaction, &mut outcomes, now, &mut newborns)?;
-    newborns.write(transaction)?;
+    let taken = Taken::of(core, transaction, &mut outcomes, now, &mut unwritten)?;
+    unwritten.write(transaction, core)?;
     let missing = || StoreError::Corrupt("an operation got no answer".to_owned());
     let outcomes: StoreResult<_> =
         outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect();

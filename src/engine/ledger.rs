@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::core::Core;
-use super::newborns::Newborns;
 use super::receivers::{Ordering, Receiver};
+use super::unwritten::Newborns;
 use crate::formats::{EventView, examples};
 use crate::ids::{Key, SubjectKind, Timestamp, new_id};
 use crate::lifecycle::EventType;

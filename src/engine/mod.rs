@@ -27,7 +27,6 @@ mod ledger;
 mod looks;
 mod membership;
 mod neighbours;
-mod newborns;
 mod operation;
 mod queries;
 mod receivers;
@@ -37,6 +36,7 @@ mod sealer;
 mod stored;
 mod submit;
 mod takers;
+mod unwritten;
 mod view;
 mod work;
 

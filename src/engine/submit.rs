@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::core::Core;
 use super::error::{EngineError, EngineResult};
-use super::ledger::{Ledger, Occurrence};
-use super::newborns::Newborns;
+use super::ledger::Occurrence;
 use super::operation::{Draft, GroupChoice, Idempotency, Outcome, Submit, Submitted};
 use super::receivers::Receiver;
 use super::stored::{StoredJob, read_id};
+use super::unwritten::Unwritten;
 use super::view;
 use crate::ids::{Key, SubjectKind, Timestamp};
 use crate::lifecycle::{EventType, Status, Submission};
@@ -36,15 +36,13 @@ struct Rows {
     sealed: Vec<(Key, Vec<u8>)>,
 }
 
-/// Writes all of the jobs but their live rows, which the newborns hold afterwards, and their events,
-/// which the ledger does.
+/// Writes all of the jobs but their events and live rows, which are among the unwritten afterwards.
 pub(super) fn submit(
     core: &Core,
     transaction: &mut Transaction<'_>,
     submits: &[(usize, &Submit)],
     run: Run,
-    ledger: &mut Ledger,
-    newborns: &mut Newborns,
+    unwritten: &mut Unwritten,
     answer: &mut impl FnMut(usize, Outcome),
 ) -> StoreResult<()> {
     let mut rows = Rows::default();
@@ -52,7 +50,7 @@ pub(super) fn submit(
         let outcome = match admit(core, transaction, submit, run) {
             Ok(Admission::Replay(replay)) => Ok(replay),
             Ok(Admission::Group(group)) => {
-                gather(core, transaction, submit, group, &mut rows, ledger, newborns).map(Ok)?
+                gather(core, transaction, submit, group, &mut rows, unwritten).map(Ok)?
             }
             Err(EngineError::Store(error)) => return Err(error),
             Err(refused) => Err(refused),
@@ -267,8 +265,7 @@ fn gather(
     submit: &Submit,
     group: Option<Key>,
     rows: &mut Rows,
-    ledger: &mut Ledger,
-    newborns: &mut Newborns,
+    unwritten: &mut Unwritten,
 ) -> StoreResult<Submitted> {
     let mut queues = Vec::new();
     let mut lanes = Vec::new();
@@ -302,12 +299,13 @@ fn gather(
             receiver: draft.receiver.as_ref(),
             request_id: &submit.request_id,
         };
+        let ledger = &mut unwritten.ledger;
         ledger.announce(transaction, core, occurrence, || view::job(&job), &mut lanes)?;
         let row = job.live_row(submit.now);
         if !queues.contains(&job.submission.queue) {
             queues.push(job.submission.queue.clone());
         }
-        newborns.keep_job(job, row);
+        unwritten.newborns.keep_job(job, row);
     }
     Ok(Submitted::New { queues, lanes })
 }

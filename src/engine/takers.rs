@@ -10,10 +10,10 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use super::claim::claim;
 use super::claim_deliveries::claim_deliveries;
 use super::core::Core;
-use super::newborns::Newborns;
 use super::operation::{
     Claim, ClaimDeliveries, Claimed, ClaimedBatch, LaneWish, Outcome, Submitted,
 };
+use super::unwritten::Unwritten;
 use crate::ids::{Key, Timestamp};
 use crate::store::{StoreResult, Transaction};
 
@@ -89,7 +89,7 @@ impl Taken {
         transaction: &mut Transaction<'_>,
         outcomes: &mut [Option<Outcome>],
         now: Timestamp,
-        newborns: &mut Newborns,
+        unwritten: &mut Unwritten,
     ) -> StoreResult<Taken> {
         let mut taken = Taken::default();
         if !transaction.may_carry() {
@@ -104,7 +104,7 @@ impl Taken {
             let asked = Claim { node, node_name, queues: wish.0.clone(), limit: wish.1 };
             // Kept before it is run, so that a failure gives the room back.
             let jobs = taken.jobs.insert(Asked { taker, wish, found: None });
-            let claimed = claim(core, transaction, &asked, now, newborns)?;
+            let claimed = claim(core, transaction, &asked, now, unwritten)?;
             lanes.extend(claimed.lanes.iter().copied());
             forget_queues(outcomes, &emptied(&jobs.wish, &claimed));
             jobs.found = Some(claimed);
@@ -115,6 +115,8 @@ impl Taken {
                 transaction.carry();
                 let asked = ClaimDeliveries { node: core.takers.node().0, lanes: wish.clone() };
                 let deliveries = taken.deliveries.insert(Asked { taker, wish, found: None });
+                unwritten.write_events(transaction, core)?;
+                let newborns = &mut unwritten.newborns;
                 let claimed = claim_deliveries(core, transaction, &asked, now, newborns)?;
                 let emptied = emptied_lanes(&deliveries.wish, &claimed);
                 deliveries.found = Some(claimed);

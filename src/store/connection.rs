@@ -136,6 +136,20 @@ impl Connection {
         })
     }
 
+    /// Reads rows of one table and nothing else: what was written to others need not be there yet.
+    pub fn load_of<T: FromRow>(
+        &mut self,
+        table: &'static str,
+        statement: Statement,
+    ) -> StoreResult<Vec<T>> {
+        Ok(match self {
+            Connection::Sqlite(connection) => statement.load(connection)?,
+            Connection::Postgres(connection) => {
+                statement.load(connection.flushed_before(table)?)?
+            }
+        })
+    }
+
     /// Reads the first row.
     pub fn first<T: FromRow>(&mut self, statement: Statement) -> StoreResult<Option<T>> {
         Ok(self.load(statement)?.into_iter().next())
@@ -150,6 +164,28 @@ impl Connection {
         keys: Vec<Cell>,
     ) -> StoreResult<Vec<T>> {
         self.load_by_keys_within(sql, lock, Vec::new(), keys)
+    }
+
+    /// The same of one table and nothing else: what was written to others need not be there yet.
+    pub fn load_by_keys_of<T: FromRow>(
+        &mut self,
+        table: &'static str,
+        sql: &str,
+        lock: &str,
+        keys: Vec<Cell>,
+    ) -> StoreResult<Vec<T>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Connection::Sqlite(connection) => {
+                sqlite::load_by_keys(connection, sql, Vec::new(), keys)
+            }
+            Connection::Postgres(connection) => {
+                let connection = connection.flushed_before(table)?;
+                postgres::load_by_keys(connection, sql, lock, Vec::new(), keys)
+            }
+        }
     }
 
     /// The same with values of other `?`, which stand before the key.

@@ -232,8 +232,9 @@ pub fn application_version(connection: &mut Connection, application: Key) -> Sto
         version: i64,
     }
     let sql = "SELECT version FROM applications WHERE id = ?";
-    let row = connection.first::<Version>(Statement::new(sql).bind(application))?;
-    Ok(row.map_or(0, |row| row.version))
+    let rows: Vec<Version> =
+        connection.load_of("applications", Statement::new(sql).bind(application))?;
+    Ok(rows.first().map_or(0, |row| row.version))
 }
 
 /// Says that endpoints or signing secrets of an application have changed.

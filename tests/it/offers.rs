@@ -1,5 +1,7 @@
 //! Work that is taken in the transaction that makes it ready: no loop runs here, and nobody looks.
 
+mod at_once;
+
 use std::sync::Arc;
 use std::time::Duration;
 

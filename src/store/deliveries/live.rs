@@ -110,7 +110,7 @@ pub fn due(
     if let Some(from) = from {
         statement = statement.bind(from);
     }
-    connection.load(statement.bind(now).bind(limit))
+    connection.load_of("live_deliveries", statement.bind(now).bind(limit))
 }
 
 /// Live deliveries by key with their bodies, held for this transaction. The lasting row and the
@@ -154,7 +154,8 @@ pub fn adrift(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<Live
 
 /// The state of live deliveries by key without their bodies, held for this transaction.
 pub fn hold(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<LiveRow>> {
-    connection.load_by_keys(
+    connection.load_by_keys_of(
+        "live_deliveries",
         concat!(live_row!(), "WHERE l.id @key @lock"),
         "ORDER BY l.id FOR UPDATE",
         keys.iter().map(|key| Cell::from(*key)).collect(),

@@ -1,13 +1,13 @@
 //! A connection to Postgres, and writes that go to it together.
 //!
-//! Every statement is a round trip, and in a quiet hour a transaction writes one row to each of half a
-//! dozen tables. Such rows wait until something else is run, or the transaction ends, and go as one
-//! statement then. Must not know any table.
+//! Every statement is a round trip, and in a quiet hour a transaction writes a row to each of half a
+//! dozen tables. Such rows wait until something else is run that may ask for them, or the transaction
+//! ends, and go as one statement then. Must not know any table.
 
 use diesel::RunQueryDsl;
 use diesel::pg::PgConnection;
 
-use super::postgres::written;
+use super::postgres::{is_plain, written};
 use crate::store::error::StoreResult;
 use crate::store::rows::Write;
 use crate::store::statement::{Cell, Statement};
@@ -23,17 +23,31 @@ impl Postgres {
         Postgres { connection, pending: Vec::new() }
     }
 
-    /// Writes with the next statement, if it is a row: to many it makes no difference. Parts of one
-    /// statement do not see what the others write, so a table stands in it once.
+    /// Writes with the next statement, if it is plain: to many rows it makes no difference. Parts of
+    /// one statement do not see what the others write, so a table stands in it once.
     pub(in crate::store) fn write(&mut self, write: Write) -> StoreResult<()> {
-        if write.rows.len() > 1 {
+        if !is_plain(&write) {
             return self.write_now(write).map(|_| ());
         }
-        if self.pending.iter().any(|waiting| waiting.rows.table == write.rows.table) {
-            self.flush()?;
-        }
+        self.flush_before(write.rows.table)?;
         self.pending.push(write);
         Ok(())
+    }
+
+    /// For what is read of one table alone: what was written of that is there.
+    pub(in crate::store) fn flushed_before(
+        &mut self,
+        table: &str,
+    ) -> StoreResult<&mut PgConnection> {
+        self.flush_before(table)?;
+        Ok(&mut self.connection)
+    }
+
+    fn flush_before(&mut self, table: &str) -> StoreResult<()> {
+        match self.pending.iter().any(|waiting| waiting.rows.table == table) {
+            true => self.flush(),
+            false => Ok(()),
+        }
     }
 
     /// Writes now; how many rows were changed.
@@ -104,8 +118,29 @@ mod tests {
         let place = |table: &str| text.find(table).unwrap_or_else(|| panic!("{table}: {text}"));
         assert!(place("FROM three") < place("FROM two") && place("FROM two") < place("INTO one"));
         assert!(text.starts_with("WITH part_1 AS (DELETE FROM three"), "{text}");
-        let given = |key: i64| Cell::Ints(vec![Some(key)]);
+        let given = |key: i64| Cell::Int(Some(key));
         assert_eq!(cells, [given(3), given(2), given(1)], "values stand as their parts do");
         assert!(joined(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn few_rows_go_as_they_are_and_many_as_columns() {
+        const COLUMNS: &[(&str, Kind)] = &[("id", Kind::Int), ("name", Kind::Text)];
+        let write = |change, count: i64| {
+            let mut rows = Rows::keyed("one", 1, COLUMNS);
+            (1..=count).for_each(|key| rows.push([key.into(), "x".into()]));
+            written(Write { change, rows })
+        };
+        let (text, cells) = write(Change::Insert(OnConflict::Skip), 2);
+        assert_eq!(text, "INSERT INTO one (id, name) VALUES (?, ?), (?, ?) ON CONFLICT DO NOTHING");
+        assert_eq!(cells.len(), 4);
+        let (text, cells) = write(Change::Update, 1);
+        assert_eq!(text, "UPDATE one SET name = ? WHERE id = ?");
+        assert_eq!(cells, [Cell::from("x"), Cell::from(1)], "keys stand behind the values");
+        for (change, count) in [(Change::Insert(OnConflict::Fail), 3), (Change::Update, 2)] {
+            let (text, cells) = write(change, count);
+            assert!(text.contains("UNNEST"), "{text}");
+            assert_eq!(cells.len(), 2, "two columns");
+        }
     }
 }

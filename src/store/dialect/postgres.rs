@@ -176,17 +176,28 @@ pub(in crate::store) fn load_by_pairs<T: FromRow>(
     Ok(Statement::with(sql.replace("@given", given), vec![one, two]).load::<T>(connection)?)
 }
 
-/// One statement that writes rows of one table, with its values. A single row, which is what a quiet
-/// hour brings, goes without arrays: to take those apart costs Postgres more than the write.
+/// Rows of an insert without arrays at most: the first events of a job come in twos.
+const MOST_PLAIN: usize = 2;
+
+/// Whether so few rows are written that they go without arrays, as a quiet hour brings them: to take
+/// those apart costs Postgres more than the write.
+pub(super) fn is_plain(write: &Write) -> bool {
+    match write.change {
+        Change::Insert(_) => write.rows.len() <= MOST_PLAIN,
+        Change::Update | Change::Delete => write.rows.len() == 1,
+    }
+}
+
+/// One statement that writes rows of one table, with its values.
 pub(super) fn written(write: Write) -> (String, Vec<Cell>) {
+    let plain = is_plain(&write);
     let Write { change, rows } = write;
-    let is_one = rows.len() == 1;
     let text = match change {
-        Change::Insert(on_conflict) => insert(&rows, is_one, on_conflict),
-        Change::Update => update(&rows, is_one),
-        Change::Delete => delete(&rows, is_one),
+        Change::Insert(on_conflict) => insert(&rows, plain, on_conflict),
+        Change::Update => update(&rows, plain),
+        Change::Delete => delete(&rows, plain),
     };
-    if is_one {
+    if plain {
         let mut cells = rows.cells;
         if change == Change::Update {
             // The keys stand behind the values.
@@ -201,10 +212,13 @@ fn names(columns: &[Column]) -> Vec<&'static str> {
     columns.iter().map(|column| column.0).collect()
 }
 
-fn insert(rows: &Rows, is_one: bool, on_conflict: OnConflict) -> String {
+fn insert(rows: &Rows, plain: bool, on_conflict: OnConflict) -> String {
     let names = names(rows.columns);
-    let values = match is_one {
-        true => format!("VALUES ({})", vec!["?"; names.len()].join(", ")),
+    let values = match plain {
+        true => {
+            let row = format!("({})", vec!["?"; names.len()].join(", "));
+            format!("VALUES {}", vec![row; rows.len()].join(", "))
+        }
         false => format!("SELECT * FROM {}", unnest(rows.columns)),
     };
     let skip = if on_conflict == OnConflict::Skip { " ON CONFLICT DO NOTHING" } else { "" };
@@ -231,9 +245,9 @@ fn equals(columns: &[Column], between: &str) -> String {
     each.join(between)
 }
 
-fn update(rows: &Rows, is_one: bool) -> String {
+fn update(rows: &Rows, plain: bool) -> String {
     let (keys, values) = rows.columns.split_at(rows.keys);
-    if is_one {
+    if plain {
         let (sets, keys) = (equals(values, ", "), equals(keys, " AND "));
         return format!("UPDATE {} SET {sets} WHERE {keys}", rows.table);
     }
@@ -248,8 +262,8 @@ fn update(rows: &Rows, is_one: bool) -> String {
     )
 }
 
-fn delete(rows: &Rows, is_one: bool) -> String {
-    if is_one {
+fn delete(rows: &Rows, plain: bool) -> String {
+    if plain {
         return format!("DELETE FROM {} WHERE {}", rows.table, equals(rows.columns, " AND "));
     }
     format!(

@@ -52,7 +52,7 @@ pub fn ready(
     if let Some((priority, place)) = from {
         statement = statement.bind(priority).bind(place);
     }
-    connection.load(statement.bind(limit))
+    connection.load_of("live_jobs", statement.bind(limit))
 }
 
 /// Waiting jobs whose time has come, held for this transaction.

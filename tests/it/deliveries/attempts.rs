@@ -50,7 +50,8 @@ async fn claim_all(node: &Node) -> Vec<OwedDelivery> {
     node.engine.claim_deliveries(lanes).await.unwrap()
 }
 
-fn received(owed: &OwedDelivery, now: i64) -> Record {
+/// That a delivery was received.
+pub fn received(owed: &OwedDelivery, now: i64) -> Record {
     let closed = ClosedAttempt {
         delivery_id: owed.key,
         number: owed.attempt,

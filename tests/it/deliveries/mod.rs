@@ -13,6 +13,8 @@ mod pages;
 mod schedule;
 mod secrets;
 
+pub use attempts::received;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,18 +1,50 @@
-//! Live rows that a transaction has made and not written yet.
+//! What a transaction has made and not written yet: events with what they owe, and live rows.
 //!
 //! What a node takes in the very transaction that makes it ready is neither read back nor changed: it is
-//! written once, leased. Everything else is written as it was made. Whoever looks for live rows other
-//! than through here writes these first. Must not know who takes what.
+//! written once, leased. Events of all its steps are written together. Whoever looks for any of that
+//! other than through here writes it first. Must not know who takes what.
 
 use std::collections::BTreeMap;
 
+use super::core::Core;
+use super::ledger::Ledger;
 use super::stored::StoredJob;
 use crate::ids::{Key, Timestamp};
 use crate::store::deliveries::{self, DueRow, LiveDelivery, OwedRow};
 use crate::store::jobs::{self, LiveJob, ReadyRow};
 use crate::store::{StoreResult, Transaction};
 
-/// By key: that is the order in which rows are written.
+/// What is not written yet.
+#[derive(Default)]
+pub(super) struct Unwritten {
+    /// Events, and the deliveries that they owe.
+    pub(super) ledger: Ledger,
+    /// Live rows.
+    pub(super) newborns: Newborns,
+}
+
+impl Unwritten {
+    /// Writes the events. Their deliveries to callbacks are among the live rows afterwards.
+    pub(super) fn write_events(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        core: &Core,
+    ) -> StoreResult<()> {
+        self.ledger.write_but(transaction, core, &mut self.newborns)
+    }
+
+    /// Writes everything.
+    pub(super) fn write(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        core: &Core,
+    ) -> StoreResult<()> {
+        self.write_events(transaction, core)?;
+        self.newborns.write(transaction)
+    }
+}
+
+/// Live rows by key: that is the order in which they are written.
 #[derive(Default)]
 pub(super) struct Newborns {
     jobs: BTreeMap<Key, (StoredJob, LiveJob)>,
