@@ -43,7 +43,11 @@ pub(super) fn claim(
             if !fresh.is_empty() {
                 rows.extend(fresh);
                 rows.sort_by_key(|row| (Reverse(row.priority), row.ready_sequence));
-                rows.truncate(want);
+                if rows.len() > want {
+                    // What was found and is not taken lies behind the front.
+                    core.queues.forget(queue);
+                    rows.truncate(want);
+                }
             }
             keys.extend(rows.iter().map(|row| row.id));
         }
@@ -51,9 +55,9 @@ pub(super) fn claim(
     if keys.is_empty() {
         return Ok(batch);
     }
-    let newborn = |key: &Key| unwritten.newborns.job(*key);
-    let mut held: Vec<StoredJob> = keys.iter().filter_map(newborn).cloned().collect();
-    let stored: Vec<Key> = keys.iter().copied().filter(|key| newborn(key).is_none()).collect();
+    let newborns = &mut unwritten.newborns;
+    let stored: Vec<Key> = keys.iter().copied().filter(|key| !newborns.has_job(*key)).collect();
+    let mut held: Vec<StoredJob> = keys.iter().filter_map(|key| newborns.take_job(*key)).collect();
     for row in jobs::load_live(transaction, &stored)? {
         held.push(StoredJob::read(row)?);
     }
@@ -102,6 +106,8 @@ fn ready(
         let rows = jobs::ready(transaction, queue, None, most)?;
         return Ok(Found { rows, is_partial: false });
     }
+    // Otherwise the search would be charged with it.
+    transaction.settle("live_jobs")?;
     let place = |row: &ReadyRow| (row.priority, row.ready_sequence);
     core.queues.search(queue.to_owned(), most, LATE_PLACES, place, |from, most| {
         jobs::ready(transaction, queue, from, most)

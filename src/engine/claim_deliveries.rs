@@ -49,14 +49,18 @@ pub(super) fn claim_deliveries(
     let share = (MOST_SEQUENCED / ordered).clamp(1, SEQUENCED);
     let mut left = MOST_SEQUENCED.saturating_sub(share.saturating_mul(ordered)).max(0);
     let (mut unfinished, mut partial) = (Vec::new(), Vec::new());
+    let mut fresh = newborns.due(now);
     for wish in &claim.lanes {
         left += if wish.may_be_ordered { share } else { 0 };
         let (mut due, is_finished) = due(core, transaction, wish, now, &mut left, &mut partial)?;
-        let fresh = newborns.due(wish.lane, now);
-        if !fresh.is_empty() {
+        if let Some(fresh) = fresh.remove(&wish.lane) {
             due.extend(fresh);
             due.sort_by_key(|row| (row.due_at, row.id));
-            due.truncate(wish.room);
+            if due.len() > wish.room {
+                // What was found and is not taken lies behind the front.
+                core.lanes.forget(&wish.lane);
+                due.truncate(wish.room);
+            }
         }
         keys.extend(due.into_iter().map(|row| row.id));
         if !is_finished {
@@ -64,9 +68,9 @@ pub(super) fn claim_deliveries(
         }
     }
     let stored: Vec<Key> =
-        keys.iter().copied().filter(|key| newborns.delivery(*key).is_none()).collect();
+        keys.iter().copied().filter(|key| !newborns.has_delivery(*key)).collect();
     let mut rows = load(transaction, &stored, now, &mut unfinished)?;
-    rows.extend(keys.iter().filter_map(|key| newborns.delivery(*key)).cloned());
+    rows.extend(keys.iter().filter_map(|key| newborns.take_delivery(*key)));
     rows.sort_by_key(|row| row.id);
     let versions = rows.iter().map(|row| (row.receiver_id, row.receiver_version));
     let found = core.receivers_of(transaction, versions)?;
@@ -91,7 +95,7 @@ pub(super) fn claim_deliveries(
                 continue;
             }
             // It stays as it was made, for the next look.
-            _ if newborns.delivery(row.id).is_some() => {
+            _ if newborns.has_delivery(row.id) => {
                 partial.push(row.lane);
                 continue;
             }
@@ -201,6 +205,8 @@ fn waiting_of(
     let rows = if transaction.backend() == Backend::Sqlite {
         deliveries::due(transaction, lane, None, now.0, room)?
     } else {
+        // Otherwise the search would be charged with it.
+        transaction.settle("live_deliveries")?;
         let place = |row: &DueRow| (0, row.due_at);
         let found = core.lanes.search(lane, room, LATE_MICROS, place, |from, room| {
             let Some((_, from)) = from else {

@@ -6,6 +6,7 @@ use super::claim::claim;
 use super::claim_deliveries::claim_deliveries;
 use super::core::Core;
 use super::error::EngineError;
+use super::health::Conditions;
 use super::operation::{Operation, Outcome};
 use super::record::record;
 use super::submit::submit;
@@ -46,8 +47,8 @@ pub(super) fn execute(
     let mut unwritten = Unwritten::default();
     submit(core, transaction, &submits, run, &mut unwritten, &mut answer)?;
     apply(core, transaction, &applies, now, &mut unwritten, &mut answer)?;
-    if records.iter().any(|(_, record)| record.receiver_gone) {
-        // What else is owed to it is among them.
+    if records.iter().any(|(_, record)| record.receiver_gone || Conditions::are_told_by(record)) {
+        // What is owed to a receiver that wants nothing more, or to an endpoint that is disabled now.
         unwritten.write(transaction, core)?;
     }
     record(core, transaction, &records, now, &mut answer)?;

@@ -229,18 +229,16 @@ impl Ledger {
         transaction: &mut Transaction<'_>,
         core: &Core,
     ) -> StoreResult<()> {
-        let mut newborns = Newborns::default();
-        self.write_but(transaction, core, &mut newborns)?;
-        newborns.write(transaction)
+        self.write_but(transaction, core, None)
     }
 
     /// Writes what was gathered but the live rows of deliveries to callbacks, which the newborns hold
-    /// afterwards.
+    /// afterwards, if there are any.
     pub(super) fn write_but(
         &mut self,
         transaction: &mut Transaction<'_>,
         core: &Core,
-        newborns: &mut Newborns,
+        mut newborns: Option<&mut Newborns>,
     ) -> StoreResult<()> {
         if self.events.is_empty() {
             return Ok(());
@@ -251,12 +249,14 @@ impl Ledger {
         deliveries::insert_lasting(transaction, &self.deliveries)?;
         let mut live = Vec::new();
         for (delivery, enclosed) in self.deliveries.iter().zip(&self.enclosed) {
-            let body = self.bodies.get(enclosed.body).filter(|_| !delivery.is_endpoint);
-            match body {
-                Some(body) => {
-                    newborns.keep_delivery(owed(delivery, body, enclosed), delivery.live())
+            // An event has one callback at most, so that no other delivery needs this body.
+            let body = self.bodies.get_mut(enclosed.body).filter(|_| !delivery.is_endpoint);
+            match (&mut newborns, body) {
+                (Some(newborns), Some(body)) => {
+                    let body = std::mem::take(&mut body.body);
+                    newborns.keep_delivery(owed(delivery, body, enclosed), delivery.live());
                 }
-                None => live.push(delivery.live()),
+                _ => live.push(delivery.live()),
             }
         }
         deliveries::insert_live(transaction, live)?;
@@ -318,7 +318,7 @@ impl Ledger {
 }
 
 /// A delivery to a callback as a claim would read it.
-fn owed(delivery: &NewDelivery, body: &NewBody, enclosed: &Enclosed) -> OwedRow {
+fn owed(delivery: &NewDelivery, body: String, enclosed: &Enclosed) -> OwedRow {
     OwedRow {
         id: delivery.id,
         public_id: delivery.public_id.as_bytes().to_vec(),
@@ -339,7 +339,7 @@ fn owed(delivery: &NewDelivery, body: &NewBody, enclosed: &Enclosed) -> OwedRow 
         owed_at: delivery.created_at,
         receiver_version: 0,
         job_id: enclosed.job_id.map(|id| id.as_bytes().to_vec()),
-        body: Some(body.body.clone()),
+        body: Some(body),
     }
 }
 

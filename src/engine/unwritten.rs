@@ -1,10 +1,10 @@
 //! What a transaction has made and not written yet: events with what they owe, and live rows.
 //!
 //! What a node takes in the very transaction that makes it ready is neither read back nor changed: it is
-//! written once, leased. Events of all its steps are written together. Whoever looks for any of that
-//! other than through here writes it first. Must not know who takes what.
+//! written once, leased. Events of all its steps are written together. Whoever may miss any of that writes
+//! it first. Must not know who takes what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::core::Core;
 use super::ledger::Ledger;
@@ -30,7 +30,7 @@ impl Unwritten {
         transaction: &mut Transaction<'_>,
         core: &Core,
     ) -> StoreResult<()> {
-        self.ledger.write_but(transaction, core, &mut self.newborns)
+        self.ledger.write_but(transaction, core, Some(&mut self.newborns))
     }
 
     /// Writes everything.
@@ -44,28 +44,29 @@ impl Unwritten {
     }
 }
 
-/// Live rows by key: that is the order in which they are written.
+/// Live rows by key: that is the order in which they are written. With each, until somebody takes it,
+/// all that a claim would read of it.
 #[derive(Default)]
 pub(super) struct Newborns {
-    jobs: BTreeMap<Key, (StoredJob, LiveJob)>,
-    deliveries: BTreeMap<Key, (OwedRow, LiveDelivery)>,
+    jobs: BTreeMap<Key, (Option<StoredJob>, LiveJob)>,
+    deliveries: BTreeMap<Key, (Option<OwedRow>, LiveDelivery)>,
 }
 
 impl Newborns {
     /// A job that was submitted.
     pub(super) fn keep_job(&mut self, job: StoredJob, row: LiveJob) {
-        self.jobs.insert(row.id, (job, row));
+        self.jobs.insert(row.id, (Some(job), row));
     }
 
-    /// A delivery to a callback, with all that a claim would read of it. What is owed to endpoints is
-    /// not kept: their state may change before the claim.
+    /// A delivery to a callback. What is owed to endpoints is not kept: their state may change before
+    /// the claim.
     pub(super) fn keep_delivery(&mut self, owed: OwedRow, row: LiveDelivery) {
-        self.deliveries.insert(row.id, (owed, row));
+        self.deliveries.insert(row.id, (Some(owed), row));
     }
 
     /// Ready jobs of a queue, in no promised order, and whether there are others that are too late.
     pub(super) fn ready(&self, queue: &str, now: Timestamp) -> (Vec<ReadyRow>, bool) {
-        let rows = self.jobs.values().map(|(_, row)| row);
+        let rows = self.jobs.values().filter(|(job, _)| job.is_some()).map(|(_, row)| row);
         let ready = rows.filter(|row| row.phase == jobs::phase::READY && row.queue == queue);
         let is_late = |row: &&LiveJob| row.expires_at.is_some_and(|deadline| deadline <= now.0);
         let (late, ready): (Vec<_>, Vec<_>) = ready.partition(is_late);
@@ -77,23 +78,35 @@ impl Newborns {
         (ready.into_iter().map(place).collect(), !late.is_empty())
     }
 
-    /// One of its jobs.
-    pub(super) fn job(&self, key: Key) -> Option<&StoredJob> {
-        self.jobs.get(&key).map(|(job, _)| job)
+    /// Whether a job is among them.
+    pub(super) fn has_job(&self, key: Key) -> bool {
+        self.jobs.contains_key(&key)
     }
 
-    /// Due deliveries of a lane, in no promised order.
-    pub(super) fn due(&self, lane: i64, now: Timestamp) -> Vec<DueRow> {
-        let rows = self.deliveries.values().map(|(_, row)| row);
-        let due = rows.filter(|row| {
-            row.lane == lane && row.phase == deliveries::phase::WAITING && row.due_at <= now.0
-        });
-        due.map(|row| DueRow { id: row.id, due_at: row.due_at }).collect()
+    /// Takes a job that is ready.
+    pub(super) fn take_job(&mut self, key: Key) -> Option<StoredJob> {
+        self.jobs.get_mut(&key)?.0.take()
     }
 
-    /// One of its deliveries.
-    pub(super) fn delivery(&self, key: Key) -> Option<&OwedRow> {
-        self.deliveries.get(&key).map(|(owed, _)| owed)
+    /// Due deliveries of each lane, in no promised order.
+    pub(super) fn due(&self, now: Timestamp) -> HashMap<i64, Vec<DueRow>> {
+        let mut due: HashMap<i64, Vec<DueRow>> = HashMap::new();
+        for (_, row) in self.deliveries.values().filter(|(owed, _)| owed.is_some()) {
+            if row.phase == deliveries::phase::WAITING && row.due_at <= now.0 {
+                due.entry(row.lane).or_default().push(DueRow { id: row.id, due_at: row.due_at });
+            }
+        }
+        due
+    }
+
+    /// Whether a delivery is among them.
+    pub(super) fn has_delivery(&self, key: Key) -> bool {
+        self.deliveries.contains_key(&key)
+    }
+
+    /// Takes a delivery that is due.
+    pub(super) fn take_delivery(&mut self, key: Key) -> Option<OwedRow> {
+        self.deliveries.get_mut(&key)?.0.take()
     }
 
     /// Changes jobs that are kept here; the other changes are left.

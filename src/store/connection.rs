@@ -225,7 +225,7 @@ impl Connection {
         }
     }
 
-    /// Inserts rows, like all that says no number by the time of the next read or of the commit.
+    /// Inserts rows. Like all writes that say no number it may wait for the next read or the commit.
     pub fn insert(&mut self, rows: Rows, on_conflict: OnConflict) -> StoreResult<()> {
         self.write(Write { change: Change::Insert(on_conflict), rows })
     }
@@ -259,6 +259,14 @@ impl Connection {
         match self {
             Connection::Sqlite(connection) => sqlite::write(connection, write).map(|_| ()),
             Connection::Postgres(connection) => connection.write(write),
+        }
+    }
+
+    /// Sends what waits if a table is among it.
+    pub fn settle(&mut self, table: &'static str) -> StoreResult<()> {
+        match self {
+            Connection::Sqlite(_) => Ok(()),
+            Connection::Postgres(connection) => connection.flushed_before(table).map(|_| ()),
         }
     }
 
@@ -300,7 +308,11 @@ impl Connection {
             // A deferred transaction that reads first can fail at its first write.
             Connection::Sqlite(_) => self.execute(Statement::new("BEGIN IMMEDIATE")).map(|_| ()),
             Connection::Postgres(_) => self.batch("BEGIN"),
+        }?;
+        if let Connection::Postgres(connection) = self {
+            connection.begun();
         }
+        Ok(())
     }
 
     /// Makes the transaction last.
@@ -308,13 +320,17 @@ impl Connection {
         match self {
             Connection::Sqlite(_) => self.execute(Statement::new("COMMIT")).map(|_| ()),
             Connection::Postgres(_) => self.batch("COMMIT"),
+        }?;
+        if let Connection::Postgres(connection) = self {
+            connection.ended();
         }
+        Ok(())
     }
 
     /// Undoes the transaction; errors are of no interest, the connection is checked before reuse.
     pub fn rollback(&mut self) {
         if let Connection::Postgres(connection) = self {
-            connection.forget();
+            connection.ended();
         }
         let _ = self.batch("ROLLBACK");
     }

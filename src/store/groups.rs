@@ -76,7 +76,7 @@ const ALL: &[Column] = &[
     ("updated_at", Kind::Int),
 ];
 
-/// Inserts groups; ids that are taken are skipped, and the count says so.
+/// Inserts groups; those whose ids are taken are skipped.
 pub fn insert(connection: &mut Connection, groups: &[GroupRow]) -> StoreResult<()> {
     let mut rows = Rows::new("groups", ALL);
     for group in groups {

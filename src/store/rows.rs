@@ -63,7 +63,7 @@ impl Rows {
 }
 
 /// What to do when a row with that key is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnConflict {
     /// That is an error.
     Fail,
@@ -72,7 +72,7 @@ pub enum OnConflict {
 }
 
 /// What becomes of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// They are new.
     Insert(OnConflict),

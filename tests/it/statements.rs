@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use ringback::store::lists::{self, JobQuery, OrderBy};
 use ringback::store::retention::{self, Purgeable};
-use ringback::store::{Connection, Statement, deliveries, files, jobs};
+use ringback::store::{Connection, Statement, StoreError, deliveries, files, groups, jobs};
 use uuid::Uuid;
 
 use crate::support::database::{Backend, Database, block_on, number_on};
@@ -133,7 +133,6 @@ fn tables_that_were_empty_when_analysed_are_searched_by_key() {
         deliveries::hold(connection, &[id]).expect("SQL");
         deliveries::put_in_place(connection, &[(id, None)]).expect("SQL");
         jobs::delete_live(connection, &[id]).expect("SQL");
-        connection.flush().expect("SQL");
     };
     work(&mut connection, 1);
     let fill = format!(
@@ -155,4 +154,108 @@ fn tables_that_were_empty_when_analysed_are_searched_by_key() {
     assert_eq!(others - others_before, 0, "looks into other indexes");
     let left = "SELECT COUNT(*) AS number FROM live_jobs";
     assert_eq!(number_on(&mut connection, left), ROWS - 1, "one has gone");
+}
+
+fn ended() -> jobs::FinalJob {
+    jobs::FinalJob {
+        id: 1,
+        status: 3,
+        updated_at: 1,
+        attempt: 1,
+        lost_nodes: 0,
+        token: 1,
+        last_sequence: 3,
+        progress: 1.0,
+        started_at: Some(1),
+        completed_at: Some(1),
+        result: None,
+        failure_code: None,
+        failure_detail: None,
+        run_at: 1,
+        deleted_at: None,
+    }
+}
+
+fn group() -> groups::GroupRow {
+    groups::GroupRow {
+        id: 1,
+        public_id: Uuid::nil().as_bytes().to_vec(),
+        application_id: 1,
+        receiver_id: None,
+        sealed: 0,
+        completed_at: None,
+        total: 1,
+        success: 0,
+        error: 0,
+        stopped: 0,
+        last_sequence: 0,
+        request_id: "request".to_owned(),
+        created_at: 1,
+        updated_at: 1,
+    }
+}
+
+fn new_job(id: i64) -> jobs::NewJob {
+    jobs::NewJob {
+        id,
+        public_id: Uuid::from_u128(u128::try_from(id).expect("a key")),
+        application_id: 1,
+        group_id: None,
+        job_type: "urn:job:noop".to_owned(),
+        receiver_id: None,
+        parent_id: None,
+        created_at: 1,
+    }
+}
+
+#[test]
+fn however_writes_come_together_few_texts_are_kept() {
+    let database = Database::fresh(Backend::Postgres);
+    block_on(async { drop(Node::start(&database).await) });
+    let mut connection = database.connect();
+    let gone = deliveries::Ended {
+        id: 1,
+        status: 1,
+        attempts: 1,
+        token: 1,
+        reason: None,
+        completed_at: 1,
+    };
+    let writes: [&dyn Fn(&mut Connection); 7] = [
+        &|on| deliveries::put_in_place(on, &[(1, None)]).expect("SQL"),
+        &|on| jobs::delete_live(on, &[1]).expect("SQL"),
+        &|on| deliveries::end(on, std::slice::from_ref(&gone)).expect("SQL"),
+        &|on| deliveries::close_attempts(on, &[Default::default()]).expect("SQL"),
+        &|on| jobs::update_final(on, &[ended()]).expect("SQL"),
+        &|on| groups::update(on, &[group()]).expect("SQL"),
+        &|on| jobs::make_ready(on, &[(1, 1)]).expect("SQL"),
+    ];
+    for combination in 0..1 << writes.len() {
+        connection.begin().expect("SQL");
+        let chosen = writes.iter().enumerate();
+        chosen
+            .filter(|(place, _)| combination >> place & 1 == 1)
+            .for_each(|(_, write)| write(&mut connection));
+        connection.commit().expect("SQL");
+    }
+    let kept = "SELECT COUNT(*) AS number FROM pg_prepared_statements";
+    let kept = number_on(&mut connection, kept);
+    assert!((40..=90).contains(&kept), "{kept} texts are kept prepared");
+}
+
+#[test]
+fn a_write_that_fails_when_it_is_sent_fails_before_the_commit() {
+    let database = Database::fresh(Backend::Postgres);
+    block_on(async { drop(Node::start(&database).await) });
+    let mut connection = database.connect();
+    connection.begin().expect("SQL");
+    jobs::insert(&mut connection, [new_job(1), new_job(1)].iter()).expect("it waits");
+    let error = connection.flush().expect_err("one key twice");
+    assert!(matches!(error, StoreError::Statement(_)), "{error:?}");
+    connection.rollback();
+    connection.begin().expect("SQL");
+    jobs::insert(&mut connection, std::iter::once(&new_job(1))).expect("it waits");
+    let count = number_on(&mut connection, "SELECT COUNT(*) AS number FROM jobs");
+    assert_eq!(count, 1, "what failed before is forgotten, and what is read is there");
+    connection.rollback();
 }

@@ -4,6 +4,9 @@
 //! dozen tables. Such rows wait until something else is run that may ask for them, or the transaction
 //! ends, and go as one statement then. Must not know any table.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use diesel::RunQueryDsl;
 use diesel::pg::PgConnection;
 
@@ -16,17 +19,25 @@ use crate::store::statement::{Cell, Statement};
 pub struct Postgres {
     connection: PgConnection,
     pending: Vec<Write>,
+    /// Inside a transaction whose end is told here.
+    may_wait: bool,
+    /// Hashes of the joined texts that were sent: each is kept prepared.
+    joined: HashSet<u64>,
 }
+
+/// Joined texts of a connection at most. Which tables come together depends on what comes together;
+/// the usual ones are there soon.
+const MOST_JOINED: usize = 64;
 
 impl Postgres {
     pub(in crate::store) fn new(connection: PgConnection) -> Postgres {
-        Postgres { connection, pending: Vec::new() }
+        Postgres { connection, pending: Vec::new(), may_wait: false, joined: HashSet::new() }
     }
 
     /// Writes with the next statement, if it is plain: to many rows it makes no difference. Parts of
     /// one statement do not see what the others write, so a table stands in it once.
     pub(in crate::store) fn write(&mut self, write: Write) -> StoreResult<()> {
-        if !is_plain(&write) {
+        if !self.may_wait || !is_plain(&write) {
             return self.write_now(write).map(|_| ());
         }
         self.flush_before(write.rows.table)?;
@@ -64,16 +75,38 @@ impl Postgres {
 
     /// Sends what waits.
     pub(in crate::store) fn flush(&mut self) -> StoreResult<()> {
-        if let Some(statement) = joined(std::mem::take(&mut self.pending)) {
-            statement.execute(&mut self.connection)?;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let writes = std::mem::take(&mut self.pending);
+        let mut shape = DefaultHasher::new();
+        for Write { change, rows } in &writes {
+            (change, rows.table, rows.len(), rows.columns.len()).hash(&mut shape);
+        }
+        let may_join = self.joined.len() < MOST_JOINED;
+        if may_join || self.joined.contains(&shape.finish()) {
+            self.joined.insert(shape.finish());
+            if let Some(statement) = joined(writes) {
+                statement.execute(&mut self.connection)?;
+            }
+            return Ok(());
+        }
+        for write in writes {
+            let (text, cells) = written(write);
+            Statement::with(text, cells).execute(&mut self.connection)?;
         }
         Ok(())
     }
 
-    /// Gives up what waits.
-    pub(in crate::store) fn forget(&mut self) -> &mut PgConnection {
+    /// A transaction has begun: from here on writes may wait.
+    pub(in crate::store) fn begun(&mut self) {
+        self.may_wait = true;
+    }
+
+    /// It has ended, or is about to be undone: what still waits is given up.
+    pub(in crate::store) fn ended(&mut self) {
         self.pending.clear();
-        &mut self.connection
+        self.may_wait = false;
     }
 }
 

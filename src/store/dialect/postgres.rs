@@ -1,4 +1,4 @@
-//! Postgres: one statement a table and batch, with whole columns as arrays.
+//! Postgres: one statement a table and batch, with whole columns as arrays; few rows as they are.
 
 use diesel::connection::SimpleConnection;
 use diesel::pg::PgConnection;
@@ -264,7 +264,8 @@ fn update(rows: &Rows, plain: bool) -> String {
 
 fn delete(rows: &Rows, plain: bool) -> String {
     if plain {
-        return format!("DELETE FROM {} WHERE {}", rows.table, equals(rows.columns, " AND "));
+        let (keys, _) = rows.columns.split_at(rows.keys);
+        return format!("DELETE FROM {} WHERE {}", rows.table, equals(keys, " AND "));
     }
     format!(
         "DELETE FROM {} AS target USING {} WHERE {}",

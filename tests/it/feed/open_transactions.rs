@@ -46,6 +46,7 @@ pub fn writing_here(database: &Database, application: Key, subject: Key) -> Conn
         data: "{}".to_owned(),
     };
     events::append(&mut connection, &[event]).expect("SQL");
+    connection.flush().expect("SQL");
     connection
 }
 

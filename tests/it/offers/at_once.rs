@@ -134,7 +134,8 @@ async fn what_is_new_takes_its_turn_among_what_waits(database: Database) {
     assert_eq!(left, [batch.jobs[0].id, batch.jobs[2].id]);
 }
 
-/// On SQLite, where all that waits for a lock goes into one transaction.
+/// On SQLite, where all that waits for a lock goes into one transaction, but for what had its turn
+/// already.
 #[test]
 fn what_is_owed_to_a_receiver_that_declines_meanwhile_is_not_sent() {
     block_on(async {
@@ -158,11 +159,11 @@ fn what_is_owed_to_a_receiver_that_declines_meanwhile_is_not_sent() {
             let gone = Record { receiver_gone: true, ..received(&owed, node.engine.now().0) };
             let mut others = database.connect();
             others.batch("BEGIN IMMEDIATE").expect("SQL of ours");
-            let both = join(node.engine.apply(working.key, end), node.engine.record(gone));
+            let both = join(node.engine.record(gone), node.engine.apply(working.key, end));
             let mut both = Box::pin(both);
             assert!(futures_util::poll!(&mut both).is_pending());
             others.batch("ROLLBACK").expect("SQL of ours");
-            let (ended, recorded) = both.await;
+            let (recorded, ended) = both.await;
             ended.expect("the job ends");
             assert!(recorded.expect("it is recorded").held);
             assert!(catcher.deliveries().is_empty(), "nothing is sent");
