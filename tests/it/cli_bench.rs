@@ -1,5 +1,6 @@
 //! `ringback bench`: every way to run it, small. Figures are looked at for their shape alone.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use ringback::store::{Connection, Location};
 use serde_json::Value;
 
 use crate::support::database::{Backend, Database, number_on, on_both};
-use crate::support::process::ringback_in;
+use crate::support::process::{data_dir, ringback_in, ringback_with};
 use crate::support::wait::eventually;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,6 +27,11 @@ fn bench(database: &Database, arguments: &[&str]) -> Value {
     let all = [&["bench", "--json", "--database", &url], arguments].concat();
     let finished = ringback_in(Path::new("."), &all, PATIENCE).success();
     serde_json::from_str(&finished.stdout).expect("one JSON object")
+}
+
+fn connect(database: &Database) -> Connection {
+    let location = Location::parse(&url(database)).expect("a location");
+    Connection::open(&location).expect("its database")
 }
 
 /// Those of runs that are still under way beside this one go too.
@@ -59,8 +65,7 @@ fn a_hanging_endpoint_is_owed_everything_and_nothing_is_lost(database: Database)
     let report = bench(&database, &more);
     assert!(positive(&report["submitToEndpointsMs"]["p50"]), "{report}");
     assert_eq!((&report["lost"], &report["duplicates"]), (&0.into(), &0.into()), "{report}");
-    let location = Location::parse(&url(&database)).expect("a location");
-    let mut connection = Connection::open(&location).expect("its database");
+    let mut connection = connect(&database);
     let mut count =
         |what| number_on(&mut connection, &format!("SELECT COUNT(*) AS number FROM {what}"));
     // 60 jobs and 2 before them.
@@ -109,6 +114,83 @@ fn deliveries_that_are_due_go_to_many_endpoints(database: Database) {
     assert_eq!((&sent["deliveries"], &sent["endpoints"]), (&120.into(), &30.into()), "{sent}");
     assert!(positive(&sent["deliveriesPerSecond"]), "{sent}");
     assert_eq!((&sent["lost"], &sent["duplicates"]), (&0.into(), &0.into()), "{sent}");
+}
+
+/// The tables, before there is anything in them, and the master key that goes with them.
+fn prepare(database: &Database) -> String {
+    let (url, folder) = (url(database), data_dir(database));
+    let made = ["apps", "create", "other", "--database", &url, "--data-dir", &folder];
+    ringback_in(Path::new("."), &made, PATIENCE).success();
+    let key = fs::read_to_string(format!("{folder}/master.key")).expect("a master key");
+    key.trim().to_owned()
+}
+
+/// Has the database spoil every seventh row, by its key, after these columns of it are written.
+fn spoil(connection: &mut Connection, table: &str, columns: &str, key: &str, sql: &str) {
+    connection
+        .batch(&match connection.backend() {
+            Backend::Sqlite => format!(
+                "CREATE TRIGGER spoils AFTER UPDATE OF {columns} ON {table} \
+                 WHEN NEW.{key} % 7 = 0 BEGIN {sql}; END"
+            ),
+            Backend::Postgres => format!(
+                "CREATE OR REPLACE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN {sql}; RETURN NULL; END $$; \
+                 CREATE TRIGGER spoils AFTER UPDATE OF {columns} ON {table} \
+                 FOR EACH ROW WHEN (NEW.{key} % 7 = 0) EXECUTE FUNCTION spoil()"
+            ),
+        })
+        .expect("a trigger");
+}
+
+on_both!(deliveries_that_are_not_stored_whole_are_told);
+fn deliveries_that_are_not_stored_whole_are_told(database: Database) {
+    let (url, key) = (url(&database), prepare(&database));
+    let environment = [("RINGBACK_MASTER_KEY", &*key)];
+    let bench = ["bench", "--deliveries", "--jobs", "60", "--endpoints", "2", "--database", &url];
+    let run = || ringback_with(Path::new("."), &bench, &environment, PATIENCE);
+    run().success();
+    let mut connection = connect(&database);
+    for (table, columns, key, sql, told) in [
+        (
+            "attempts",
+            "outcome",
+            "delivery_id",
+            "DELETE FROM attempts WHERE delivery_id = NEW.delivery_id",
+            "deliveries have an attempt closed with its HTTP status and not 60",
+        ),
+        (
+            "attempts",
+            "outcome",
+            "delivery_id",
+            "UPDATE attempts SET response_status = 500 WHERE delivery_id = NEW.delivery_id",
+            "deliveries have an attempt closed with its HTTP status and not 60",
+        ),
+        (
+            "deliveries",
+            "status",
+            "id",
+            "DELETE FROM deliveries WHERE id = NEW.id",
+            "deliveries are stored and not 60",
+        ),
+        (
+            "deliveries",
+            "status",
+            "id",
+            "UPDATE deliveries SET status = 2 WHERE id = NEW.id AND status <> 2",
+            "deliveries are delivered and not 60",
+        ),
+    ] {
+        spoil(&mut connection, table, columns, key, sql);
+        let refused = run().failure();
+        assert!(refused.stderr.contains(told), "{sql}: {}", refused.stderr);
+        assert_eq!(refused.status.code(), Some(1));
+        let gone = match database.backend() {
+            Backend::Sqlite => "DROP TRIGGER spoils".to_owned(),
+            Backend::Postgres => format!("DROP TRIGGER spoils ON {table}"),
+        };
+        connection.batch(&gone).expect("the trigger is there");
+    }
 }
 
 #[test]

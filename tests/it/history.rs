@@ -5,9 +5,18 @@
 //!
 //! Postgres counts what it reads; SQLite does not tell, so there the plans of the claims are asked.
 
-use ringback::engine::{Caller, DeliveryFilter, FeedFilter};
-use ringback::store::history::{self, Lot};
+use std::collections::HashSet;
+
+use ringback::engine::{Caller, DeliveryFilter, FeedEvent, FeedFilter, job_view};
+use ringback::handlers::{Ending, Product};
+use ringback::ids::Timestamp;
+use ringback::store::history::{self, Lot, Whole};
 use ringback::store::{Connection, Statement};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::support::audit;
 
 use crate::support::database::{Backend, Database, block_on, number_on, on_both, plan};
 use crate::support::node::{Node, callback, scripted_job};
@@ -27,9 +36,12 @@ async fn run(node: &Node, receiver: &Receiver, caller: &Caller, jobs: usize) {
     for _ in 0..jobs {
         let mut job = scripted_job();
         job.callback = Some(callback(&receiver.url("/hook")));
-        node.submit(caller, job).await;
+        let request = Uuid::now_v7().to_string();
+        node.engine.submit(caller, job, None, &request).await.expect("the job is taken");
+        node.clock.shift_millis(3);
     }
     node.work().await;
+    node.clock.shift_millis(7);
     node.send().await;
     while node.engine.relay().await.expect("the relay works") {}
 }
@@ -152,7 +164,18 @@ async fn copies_of_a_past_are_as_the_system_leaves_them(database: Database) {
     let (receiver, node) = (Receiver::start(), Node::start(&database).await);
     let (caller, secret) = node.application("shop").await;
     receiver.trust(&secret);
-    run(&node, &receiver, &caller, 3).await;
+    // No two times of a job are the same.
+    let clock = node.clock.clone();
+    node.scripted.set(move |_| {
+        clock.shift_millis(11);
+        async { Ending::Done(Product::of(RawValue::NULL.to_owned())) }
+    });
+    let mut delayed = scripted_job();
+    delayed.callback = Some(callback(&receiver.url("/hook")));
+    delayed.run_at = Some(Timestamp(node.clock.now().0 + 10_000));
+    let request = Uuid::now_v7().to_string();
+    node.engine.submit(&caller, delayed, None, &request).await.expect("the job is taken");
+    run(&node, &receiver, &caller, 2).await;
     let mut connection = database.connect();
     let pattern = history::pattern(&mut connection).unwrap().expect("all jobs are over");
     assert_eq!(pattern.jobs, 3);
@@ -161,12 +184,22 @@ async fn copies_of_a_past_are_as_the_system_leaves_them(database: Database) {
         history::copy(&mut connection, &pattern, lot).expect("copies");
     }
     history::let_settle(&mut connection).expect("statistics");
-    let tally = history::tally(&mut connection, 0, 1, 0).unwrap();
+    let whole = Whole { after: 0, application: None, ended: true, delivered: 1, owed: 0 };
+    let tally = history::tally(&mut connection, &whole).unwrap();
     assert_eq!((tally.jobs, tally.faulty), (21, 0));
-    for (delivered, owed) in [(0, 1), (1, 1), (2, 0)] {
-        let tally = history::tally(&mut connection, 0, delivered, owed).unwrap();
-        assert_eq!(tally.faulty, 21, "{delivered} delivered and {owed} owed");
+    assert_eq!((tally.deliveries, tally.delivered, tally.closed, tally.live), (21, 21, 21, 0));
+    for wrong in [
+        Whole { delivered: 0, owed: 1, ..whole },
+        Whole { owed: 1, ..whole },
+        Whole { delivered: 2, ..whole },
+        Whole { ended: false, ..whole },
+    ] {
+        let tally = history::tally(&mut connection, &wrong).unwrap();
+        assert_eq!(tally.faulty, 21, "{wrong:?}");
     }
+    let nobodys = Whole { application: Some(caller.application + 1), ..whole };
+    assert_eq!(history::tally(&mut connection, &nobodys).unwrap().jobs, 0);
+    audit::every_job(&mut connection);
     run(&node, &receiver, &caller, 2).await;
 
     let engine = &node.engine;
@@ -177,15 +210,37 @@ async fn copies_of_a_past_are_as_the_system_leaves_them(database: Database) {
     let (deliveries, _) =
         engine.list_deliveries(&caller, &deliveries, (i64::MAX, i64::MAX), 100).await.unwrap();
     assert_eq!(deliveries.len(), 23);
+    let mut requests = HashSet::new();
     for delivery in deliveries {
         let detail = engine.find_delivery(&caller, delivery.id).await.unwrap();
         let job = engine.find_job(&caller, detail.job_id.expect("a job")).await.unwrap();
-        let body: serde_json::Value = serde_json::from_str(&detail.body.expect("a body")).unwrap();
-        assert_eq!(body["data"]["id"], job.id.to_string());
+        let body: Value = serde_json::from_str(&detail.body.expect("a body")).unwrap();
+        let shown: Value = serde_json::from_str(job_view(&job).get()).unwrap();
+        assert_eq!(body["data"], shown);
         assert_eq!(body["id"], detail.webhook_id.to_string());
         let told = feed.iter().find(|event| event.event.id == detail.webhook_id).expect("an event");
         assert_eq!(told.event.subject_id, job.id);
+        assert_eq!(body["timestamp"], told.event.timestamp.to_string());
+        assert_eq!(job.state.completed_at, Some(told.event.timestamp));
+
+        let of_job = |event: &&FeedEvent| event.event.subject_id == job.id;
+        let first = &feed.iter().find(of_job).expect("its first event").event;
+        assert_eq!(first.timestamp, job.created_at);
+        let data: Value = serde_json::from_str(first.data.get()).unwrap();
+        assert_eq!(data["groupId"], job.id.to_string());
+        assert_eq!(data["runAt"], job.state.run_at.to_string());
+        let waited = job.state.run_at.0 - job.created_at.0;
+        assert!(waited == 0 || waited == 10_000, "{waited}");
+        let request = data["requestId"].as_str().expect("a request").to_owned();
+        let sql = format!(
+            "SELECT COUNT(*) AS number FROM deliveries WHERE request_id = '{request}' AND id = {}",
+            detail.key
+        );
+        assert_eq!(number_on(&mut connection, &sql), 1);
+        assert!(requests.insert(request));
     }
+    let sql = "SELECT COUNT(*) AS number FROM jobs WHERE run_at = created_at";
+    assert_eq!(number_on(&mut connection, sql), 23 - 7);
     // Nothing but what is younger has a later time.
     let mut times: Vec<_> = feed.iter().map(|event| event.event.timestamp).collect();
     times.drain(9..9 + 54);

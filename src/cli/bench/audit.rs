@@ -1,9 +1,62 @@
-//! What the server says afterwards about some of the jobs: each must have its whole history.
+//! What is there afterwards: the database says it of all jobs, and the server of some. Each must have
+//! its whole history.
 
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::cli::api::Api;
+use crate::store::history::{self, Tally, Whole};
+use crate::store::{Connection, Location, StoreResult};
+
+/// So many jobs that are alike.
+pub(super) struct Alike {
+    pub jobs: i64,
+    pub each: Whole,
+}
+
+/// What is stored of jobs beside what must be, all kinds of them together.
+struct Stored {
+    must: Tally,
+    is: Tally,
+}
+
+/// How many jobs are stored, and what is wrong with them. Of webhooks that came again there is more
+/// than one attempt, so as many jobs as that are forgiven for having more than they must.
+pub(super) fn faults_of_all(
+    location: &Location,
+    all: &[Alike],
+    duplicates: i64,
+) -> StoreResult<(i64, Vec<String>)> {
+    let mut connection = Connection::open(location)?;
+    let mut stored = Stored { must: Tally::default(), is: Tally::default() };
+    for Alike { jobs, each } in all {
+        stored.is += history::tally(&mut connection, each)?;
+        stored.must += each.of(*jobs);
+    }
+    Ok((stored.is.jobs, stored.faults(duplicates)))
+}
+
+impl Stored {
+    fn faults(&self, duplicates: i64) -> Vec<String> {
+        let Stored { must, is } = self;
+        let mut faults = Vec::new();
+        for (what, is, must) in [
+            ("jobs are stored", is.jobs, must.jobs),
+            ("deliveries are stored", is.deliveries, must.deliveries),
+            ("deliveries are delivered", is.delivered, must.delivered),
+            ("deliveries have an attempt closed with its HTTP status", is.closed, must.closed),
+            ("deliveries are still owed", is.live, must.live),
+        ] {
+            if is != must {
+                faults.push(format!("{is} {what} and not {must}"));
+            }
+        }
+        if is.faulty > duplicates {
+            faults.push(format!("{} jobs are not stored with their whole history", is.faulty));
+        }
+        faults
+    }
+}
 
 /// A metric by its whole name, summed over its labels.
 pub(super) async fn metric(api: &Api, name: &str) -> anyhow::Result<Option<f64>> {
@@ -76,6 +129,24 @@ fn strings(array: &Value, member: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_with_its_number() {
+        let each = Whole { after: 0, application: None, ended: true, delivered: 2, owed: 1 };
+        let whole = || Stored { must: each.of(10), is: each.of(10) };
+        assert!(whole().faults(0).is_empty());
+        let mut twice = whole();
+        twice.is.faulty = 1;
+        assert!(twice.faults(1).is_empty());
+        assert_eq!(twice.faults(0), ["1 jobs are not stored with their whole history"]);
+        let mut less = whole();
+        (less.is.deliveries, less.is.live) = (29, 9);
+        let told =
+            ["29 deliveries are stored and not 30", "9 deliveries are still owed and not 10"];
+        assert_eq!(less.faults(0), told);
+    }
+
     #[test]
     fn metrics_are_read_with_and_without_labels() {
         let text =

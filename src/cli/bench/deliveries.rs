@@ -15,19 +15,21 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::audit::{self, Alike};
 use super::crew::Crew;
 use super::ground::{Ground, RATE};
 use super::measure::Counters;
 use super::notice::{LENGTH, Notice, Verdict};
 use super::orders::{SinkOrder, SinkReady};
 use super::report::{Cpu, rounded};
-use super::server::{self, settle};
+use super::server::{self, PATIENCE, settle};
 use super::{durability, processes};
 use crate::app::open_engine;
 use crate::engine::{
     Address, Caller, EndpointSettings, Engine, MOST_ENDPOINTS, NewEndpoint, NewJob, lookup_of,
 };
 use crate::ids::Timestamp;
+use crate::store::history::Whole;
 
 /// When nothing has come for so long, nothing will.
 const STILL: Duration = Duration::from_secs(30);
@@ -60,7 +62,7 @@ pub(super) async fn measure(
     // The sink has to listen before its address can be registered, and knows the secrets later.
     sink.tell(&SinkOrder { secrets: Vec::new() }).await?;
     let ready: SinkReady = sink.hear().await?;
-    let secrets = owe(ground, deliveries, endpoints, ready.webhooks).await?;
+    let Owed { secrets, jobs } = owe(ground, deliveries, endpoints, ready.webhooks).await?;
     sink.tell(&SinkOrder { secrets }).await?;
 
     let notices = TcpStream::connect((Ipv4Addr::LOCALHOST, ready.notices)).await?;
@@ -72,14 +74,20 @@ pub(super) async fn measure(
 
     let mut faults = received.strange;
     let lost = deliveries.saturating_sub(received.count);
-    if lost > 0 || !settled {
+    if lost > 0 {
         faults.push(format!("{lost} of {deliveries} deliveries did not come"));
+    }
+    if !settled {
+        faults.push(format!("deliveries are still owed after {} s", PATIENCE.as_secs()));
     }
     let peak_memory = processes::peak_memory_mib(server.pid).context("the server is gone")?;
     crew.stop("server").await?;
     if let Err(error) = durability::check(&ground.url) {
         faults.push(format!("{error:#}"));
     }
+    let duplicates = i64::try_from(received.duplicates)?;
+    let (_, missing) = audit::faults_of_all(&ground.location, &jobs, duplicates)?;
+    faults.extend(missing);
     let each = |millis: f64| rounded(millis / deliveries as f64);
     let sent = Sent {
         deliveries_per_second: rounded(received.count as f64 / received.seconds.max(1e-6)),
@@ -97,16 +105,25 @@ pub(super) async fn measure(
     Ok((sent, faults))
 }
 
-/// Registers the endpoints, and makes so many events that each is owed its share; their secrets.
+/// What was made to be sent.
+#[derive(Default)]
+struct Owed {
+    /// Of the endpoints.
+    secrets: Vec<String>,
+    /// By application. They tell what they owe, and wait.
+    jobs: Vec<Alike>,
+}
+
+/// Registers the endpoints, and makes so many events that each is owed its share.
 async fn owe(
     ground: &Ground,
     deliveries: usize,
     endpoints: usize,
     sink: u16,
-) -> anyhow::Result<Vec<String>> {
+) -> anyhow::Result<Owed> {
     let engine = open_engine(&ground.config()).await?;
     let owed = async {
-        let mut secrets = Vec::with_capacity(endpoints);
+        let mut owed = Owed::default();
         let most = usize::try_from(MOST_ENDPOINTS)?;
         for first in (0..endpoints).step_by(most) {
             let caller = application(&engine).await?;
@@ -116,8 +133,16 @@ async fn owe(
                 numbers: first..endpoints.min(first + most),
                 event: "job.created",
             };
-            secrets.extend(register(&engine, &caller, &places).await?);
+            owed.secrets.extend(register(&engine, &caller, &places).await?);
             let mut events = deliveries / endpoints;
+            let each = Whole {
+                after: 0,
+                application: Some(caller.application),
+                ended: false,
+                delivered: i64::try_from(places.numbers.len())?,
+                owed: 0,
+            };
+            owed.jobs.push(Alike { jobs: i64::try_from(events)?, each });
             let at_once = (BATCH * 10).div_ceil(endpoints.min(most)).clamp(1, BATCH);
             while events > 0 {
                 let jobs = vec![job(); events.min(at_once)];
@@ -125,7 +150,7 @@ async fn owe(
                 engine.submit_batch(&caller, jobs, None, None, "bench").await?;
             }
         }
-        Ok(secrets)
+        Ok(owed)
     }
     .await;
     engine.close();
@@ -235,7 +260,8 @@ impl Sent {
         format!(
             "{} deliveries that were due, to {} endpoints\n\n  deliveries a second   {:.0}\n  \
              CPU a delivery        {total} ms (server {:.3})\n  server's peak memory  {:.1} MiB\n  \
-             lost                  {}\n  duplicates            {}\n\nevery signature checked",
+             lost                  {}\n  duplicates            {}\n\nevery signature checked, \
+             every delivery audited",
             self.deliveries,
             self.endpoints,
             self.deliveries_per_second,

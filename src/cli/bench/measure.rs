@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::audit::{self, metric};
+use super::audit::{self, Alike, metric};
 use super::crew::Crew;
 use super::deliveries::{self, Places};
 use super::ground::Ground;
@@ -15,7 +15,8 @@ use super::server::{self, PATIENCE, Server, settle};
 use super::{Plan, disk, durability, processes};
 use crate::app::open_engine;
 use crate::engine::lookup_of;
-use crate::store::{Backend, Connection, history};
+use crate::store::history::{self, Whole};
+use crate::store::{Backend, Connection};
 
 /// A run that takes longer than this, and than a webhook a hundredth of a second, has failed.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -116,14 +117,16 @@ async fn run(
     if let Err(error) = durability::check(url) {
         faults.push(format!("{error:#}"));
     }
-    let (delivered, hanging) = (1 + i64::from(plan.answering()), i64::from(plan.hanging));
-    let tally = history::tally(&mut Connection::open(location)?, first, delivered, hanging)?;
-    if tally.jobs != i64::from(warm_up + jobs) {
-        faults.push(format!("{} jobs are stored of {}", tally.jobs, warm_up + jobs));
-    }
-    if tally.faulty > seen.duplicates.into() {
-        faults.push(format!("{} jobs are not stored with their whole history", tally.faulty));
-    }
+    let each = Whole {
+        after: first,
+        application: None,
+        ended: true,
+        delivered: 1 + i64::from(plan.answering()),
+        owed: i64::from(plan.hanging),
+    };
+    let all = [Alike { jobs: i64::from(warm_up + jobs), each }];
+    let (audited, missing) = audit::faults_of_all(location, &all, seen.duplicates.into())?;
+    faults.extend(missing);
     let fsync = disk::fsync_millis(ground.disk().unwrap_or(folder))?;
 
     let per_job = |millis: f64| rounded(millis / f64::from(jobs));
@@ -154,7 +157,7 @@ async fn run(
         endpoints: plan.endpoints,
         hanging: plan.hanging,
         seconds,
-        audited: tally.jobs,
+        audited,
         own_cpu: helpers.map(per_job),
     };
     Ok(Measured { report, about, faults })

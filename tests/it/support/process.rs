@@ -28,8 +28,20 @@ pub fn ringback(arguments: &[&str]) -> Finished {
 /// The same, in a folder of choice and within a time of choice.
 #[track_caller]
 pub fn ringback_in(folder: &Path, arguments: &[&str], timeout: Duration) -> Finished {
+    ringback_with(folder, arguments, &[], timeout)
+}
+
+/// The same with variables of the environment.
+#[track_caller]
+pub fn ringback_with(
+    folder: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> Finished {
     let mut command = machine::clean_command(PROGRAM);
-    machine::finish(command.args(arguments).current_dir(folder), timeout)
+    let variables = environment.iter().copied();
+    machine::finish(command.args(arguments).envs(variables).current_dir(folder), timeout)
 }
 
 /// An application as `apps create` prints it: the only time its secrets are shown.
