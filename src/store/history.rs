@@ -165,14 +165,16 @@ pub fn copy(connection: &mut Connection, pattern: &Pattern, lot: Lot) -> StoreRe
 }
 
 /// What the database does by itself in time to tables that have grown: on Postgres autovacuum marks
-/// pages as visible to all and takes statistics.
+/// pages as visible to all and takes statistics, and what was written reaches its place.
 pub fn let_settle(connection: &mut Connection) -> StoreResult<()> {
     if connection.backend() == Backend::Postgres {
+        connection.batch(UNBOUNDED)?;
         for (table, _) in TABLES {
             connection.batch(&format!("VACUUM (ANALYZE) {table}"))?;
         }
         connection.batch("VACUUM (ANALYZE) feed_chunks")?;
-        connection.batch("CHECKPOINT")?;
+        // Not every user may; who may not leaves it to the database.
+        let _ = connection.batch("CHECKPOINT");
     }
     Ok(())
 }

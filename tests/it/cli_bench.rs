@@ -57,6 +57,15 @@ fn jobs_go_to_a_callback_and_endpoints_with_larger_payloads(database: Database) 
     assert!(positive(&report["cpuMsPerJob"]["server"]), "{report}");
     assert!(positive(&report["submitToEndpointsMs"]["p99"]), "{report}");
     assert_eq!((&report["lost"], &report["duplicates"]), (&0.into(), &0.into()), "{report}");
+    let mut connection = connect(&database);
+    let rates = "SELECT COUNT(*) AS number FROM applications WHERE rate_per_second IS NOT NULL";
+    assert_eq!(number_on(&mut connection, rates), 0, "the rate is the default one");
+    if database.backend() == Backend::Postgres {
+        // As a run beside a history.
+        let settled = "SELECT SUM(vacuum_count)::bigint AS number FROM pg_stat_user_tables \
+                       WHERE relname IN ('jobs', 'attempts', 'feed_chunks')";
+        assert_eq!(number_on(&mut connection, settled), 3);
+    }
 }
 
 on_both!(a_hanging_endpoint_is_owed_everything_and_nothing_is_lost);
@@ -191,6 +200,19 @@ fn deliveries_that_are_not_stored_whole_are_told(database: Database) {
         };
         connection.batch(&gone).expect("the trigger is there");
     }
+}
+
+#[test]
+fn a_limit_of_requests_is_told_by_its_name() {
+    let database = Database::fresh(Backend::Sqlite);
+    let (url, key) = (url(&database), prepare(&database));
+    let slower = "CREATE TRIGGER slows AFTER INSERT ON applications BEGIN \
+                  UPDATE applications SET rate_per_second = 5, rate_burst = 5; END";
+    connect(&database).batch(slower).expect("a trigger");
+    let bench = ["bench", "--jobs", "50", "--database", &url];
+    let environment = [("RINGBACK_MASTER_KEY", &*key)];
+    let refused = ringback_with(Path::new("."), &bench, &environment, PATIENCE).failure().stderr;
+    assert!(refused.contains("rate_per_second") && refused.contains("rate_limited"), "{refused}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::audit::{self, Alike};
 use super::crew::Crew;
-use super::ground::{Ground, RATE};
+use super::ground::Ground;
 use super::measure::Counters;
 use super::notice::{LENGTH, Notice, Verdict};
 use super::orders::{SinkOrder, SinkReady};
@@ -71,6 +71,7 @@ pub(super) async fn measure(
     let received = receive(notices, deliveries).await?;
     let settled = settle(&server.api, 0).await?;
     let spent = Counters::read(&server).await?.since(&before, ground.location.backend);
+    let peak_memory = processes::peak_memory_mib(server.pid).context("the server is gone")?;
 
     let mut faults = received.strange;
     let lost = deliveries.saturating_sub(received.count);
@@ -80,7 +81,6 @@ pub(super) async fn measure(
     if !settled {
         faults.push(format!("deliveries are still owed after {} s", PATIENCE.as_secs()));
     }
-    let peak_memory = processes::peak_memory_mib(server.pid).context("the server is gone")?;
     crew.stop("server").await?;
     if let Err(error) = durability::check(&ground.url) {
         faults.push(format!("{error:#}"));
@@ -185,7 +185,7 @@ pub(super) async fn register(
 }
 
 async fn application(engine: &Engine) -> anyhow::Result<Caller> {
-    let new = engine.create_application("bench", &["*".to_owned()], None, Some(RATE)).await?;
+    let new = engine.create_application("bench", &["*".to_owned()], None, None).await?;
     let caller = engine.authenticate(lookup_of(&new.api_key)).await?;
     caller.context("a new application has a caller")
 }

@@ -10,10 +10,7 @@ use crate::app::open_engine;
 use crate::cli::output;
 use crate::config::{Config, Flags};
 use crate::engine::NewApplication;
-use crate::store::{Backend, Connection, Location};
-
-/// So that what is measured is the engine and not the application's request limit.
-pub(super) const RATE: (i64, i64) = (1_000_000, 1_000_000);
+use crate::store::{Backend, Connection, Location, history};
 
 /// See the module.
 pub(super) struct Ground {
@@ -76,6 +73,13 @@ impl Ground {
         beside(&self.url, &self.data)
     }
 
+    /// Brings the database to rest before a server is started: with a past in it or without.
+    pub(super) async fn let_settle(&self) -> anyhow::Result<()> {
+        let location = self.location.clone();
+        let settle = move || history::let_settle(&mut Connection::open(&location)?);
+        Ok(tokio::task::spawn_blocking(settle).await??)
+    }
+
     /// The folder whose disk the database waits for, as far as it can be known from here.
     pub(super) fn disk(&self) -> Option<&Path> {
         match self.location.backend {
@@ -125,7 +129,7 @@ async fn prepare(url: &str, data: &Path) -> anyhow::Result<NewApplication> {
                  {owed} owed deliveries are in it"
             ));
         }
-        Ok(engine.create_application("bench", &["*".to_owned()], None, Some(RATE)).await?)
+        Ok(engine.create_application("bench", &["*".to_owned()], None, None).await?)
     }
     .await;
     engine.close();

@@ -51,6 +51,7 @@ pub(super) async fn measure(
     seconds: u32,
     crew: &mut Crew,
 ) -> anyhow::Result<Idle> {
+    ground.let_settle().await?;
     let mut starts = Vec::with_capacity(STARTS);
     while starts.len() + 1 < STARTS {
         starts.push(millis(server::start(crew, ground).await?.start_to_ready));

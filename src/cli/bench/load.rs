@@ -162,6 +162,13 @@ impl Load {
             let (status, body) = connection.submit(&self.submitting, body).await?;
             let end = self.ruler.now();
             anyhow::ensure!(
+                status != 429,
+                "this machine does more than the requests a second that a server takes from one \
+                 application by default (rate_per_second, rate_burst), so a run as long as this \
+                 one cannot be measured: {}",
+                String::from_utf8_lossy(&body)
+            );
+            anyhow::ensure!(
                 status == 202,
                 "a submission was answered with {status}: {}",
                 String::from_utf8_lossy(&body)

@@ -50,6 +50,7 @@ async fn run(
     crew: &mut Crew,
 ) -> anyhow::Result<Measured> {
     let Ground { location, url, application, .. } = ground;
+    ground.let_settle().await?;
     let first = history::last_key(&mut Connection::open(location)?)?;
     let mut sink = crew.talk("sink", &["bench", "--role", "sink"])?;
     let mut secrets = vec![application.signing_secret.clone()];
@@ -87,6 +88,8 @@ async fn run(
     // The last webhook is here before the server has noted that it is.
     let settled = settle(api, unanswered(warm_up + jobs)).await?;
     let after = Counters::read(&server).await?;
+    // Neither what the audit asks nor the end of the server is part of it.
+    let peak_memory = processes::peak_memory_mib(server.pid).context("the server is gone")?;
     let helpers = own_children_cpu(crew).zip(helpers).map(|(after, before)| after - before);
     load.tell(&Cue::Report).await?;
     let seen: LoadReport = load.hear().await?;
@@ -110,7 +113,6 @@ async fn run(
             break;
         }
     }
-    let peak_memory = processes::peak_memory_mib(server.pid).context("the server is gone")?;
     // What hangs ends with the sink; the server would give it its whole time to answer.
     drop(sink);
     crew.stop("server").await?;

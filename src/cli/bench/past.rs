@@ -81,7 +81,7 @@ async fn copy(ground: &Ground, history: u32) -> anyhow::Result<()> {
                 output::complain(&format!("{jobs} of {history} jobs are in the history"));
             }
         }
-        Ok(history::let_settle(&mut connection)?)
+        Ok(())
     })
     .await?
 }

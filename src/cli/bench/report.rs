@@ -15,9 +15,12 @@ pub(super) struct Report {
     pub submit_to_endpoints_ms: Option<Percentiles>,
     pub submit_ms: Percentiles,
     pub cpu_ms_per_job: Cpu,
+    /// One append of 4 KiB to a file beside the database, or in the temporary folder: the lower
+    /// quartile of 101.
     pub fsync_ms: f64,
     /// Operations a commit; null when the server does not say.
     pub commit_batch: Option<f64>,
+    /// The server's, before it is asked what came of the jobs and told to stop.
     pub peak_memory_mb: f64,
     pub lost: u32,
     pub duplicates: u32,
