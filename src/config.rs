@@ -8,6 +8,7 @@ mod master_key;
 pub mod number;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -343,6 +344,13 @@ impl Config {
             .clone()
             .unwrap_or_else(|| format!("sqlite://{}", self.data_dir.join("ringback.db").display()))
     }
+}
+
+/// What the client library of Postgres reads of the environment: for a process that is given nothing
+/// else of it.
+pub fn libpq_environment() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os()
+        .filter(|(name, _)| name == "HOME" || name.as_encoded_bytes().starts_with(b"PG"))
 }
 
 fn describe(error: &figment::Error) -> String {

@@ -8,7 +8,8 @@ use ringback::store::{Connection, Location};
 use serde_json::Value;
 
 use crate::support::database::{Backend, Database, number_on, on_both};
-use crate::support::process::{data_dir, ringback_in, ringback_with};
+use crate::support::machine::children_of;
+use crate::support::process::{Server, data_dir, ringback_in, ringback_with, start_ringback};
 use crate::support::wait::eventually;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -213,6 +214,55 @@ fn a_limit_of_requests_is_told_by_its_name() {
     let environment = [("RINGBACK_MASTER_KEY", &*key)];
     let refused = ringback_with(Path::new("."), &bench, &environment, PATIENCE).failure().stderr;
     assert!(refused.contains("rate_per_second") && refused.contains("rate_limited"), "{refused}");
+}
+
+#[test]
+fn a_server_that_has_the_file_is_left_alone() {
+    let database = Database::fresh(Backend::Sqlite);
+    let _server = Server::on(&database, &[]);
+    let bench = ["bench", "--jobs", "5", "--database", database.url()];
+    let refused = ringback_in(Path::new("."), &bench, PATIENCE).failure().stderr;
+    assert!(refused.contains("another ringback server is running on"), "{refused}");
+    let written = "SELECT COUNT(*) AS number FROM applications";
+    assert_eq!(number_on(&mut database.connect(), written), 0);
+}
+
+#[test]
+fn the_server_is_given_what_libpq_reads() {
+    let database = Database::fresh(Backend::Postgres);
+    let url = url::Url::parse(database.url()).expect("a URL");
+    let port = url.port().unwrap_or(5_432).to_string();
+    let environment = [
+        ("PGHOST", url.host_str().expect("a host")),
+        ("PGPORT", &port),
+        ("PGUSER", url.username()),
+        ("PGPASSWORD", url.password().unwrap_or_default()),
+    ];
+    let shorter = format!("postgres://{}", url.path());
+    let bench = ["bench", "--json", "--jobs", "5", "--database", &shorter];
+    let finished = ringback_with(Path::new("."), &bench, &environment, PATIENCE).success();
+    let report: Value = serde_json::from_str(&finished.stdout).expect("one JSON object");
+    assert!(report["cpuMsPerJob"]["database"].is_number(), "{report}");
+}
+
+#[test]
+fn a_killed_bench_takes_its_server_along() {
+    let database = Database::fresh(Backend::Sqlite);
+    let url = url(&database);
+    let arguments = ["bench", "--idle", "3600", "--database", &url];
+    let bench = start_ringback(&arguments, database.folder());
+    // What has ended has no command line any more, whether or not somebody waits for it.
+    let runs = |pid: &u32, what: &str| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(what)
+    };
+    let server = eventually("its server and the guard", PATIENCE, || {
+        let children = children_of(bench.pid());
+        let guarded = children.iter().any(|pid| runs(pid, "TERM"));
+        children.into_iter().find(|pid| guarded && runs(pid, "serve"))
+    });
+    drop(bench);
+    eventually("the server to end", PATIENCE, || (!runs(&server, "serve")).then_some(()));
 }
 
 #[test]

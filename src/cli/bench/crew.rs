@@ -12,8 +12,13 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::config;
+
 /// How long a process may take to end once asked.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The name of those who watch.
+const GUARD: &str = "guard";
 
 /// All processes that were started. Dropping it kills them.
 pub(super) struct Crew {
@@ -39,15 +44,32 @@ impl Crew {
         Ok(Talk { name, stdin, lines, log: self.log(name, "stderr") })
     }
 
-    /// Starts this binary once more, on its own; its process id.
+    /// Starts this binary once more, on its own; its process id. Who is talked to ends when nobody
+    /// talks any more, also when this process was killed; for the others there is a guard.
     pub(super) fn start(&mut self, name: &'static str, arguments: &[&str]) -> anyhow::Result<u32> {
         let mut command = self.command(name, arguments)?;
         let output = File::create(self.log(name, "stdout"))?;
-        command.stdin(Stdio::null()).stdout(output);
+        // It may be the database's client.
+        command.stdin(Stdio::null()).stdout(output).envs(config::libpq_environment());
         let child = command.spawn().with_context(|| format!("cannot start the {name}"))?;
         let pid = child.id();
         self.children.push((name, child));
-        pid.with_context(|| format!("the {name} ended at once"))
+        let pid = pid.with_context(|| format!("the {name} ended at once"))?;
+        self.guard(pid)?;
+        Ok(pid)
+    }
+
+    /// Has a process end when this one is gone, which shows by the end of the guard's stdin.
+    fn guard(&mut self, pid: u32) -> anyhow::Result<()> {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", r#"read -r line; kill -s TERM "$0""#, &pid.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        self.children.push((GUARD, command.spawn().context("cannot start a guard")?));
+        Ok(())
     }
 
     fn command(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Command> {
@@ -103,6 +125,14 @@ impl Crew {
             .status()
             .await?;
         anyhow::ensure!(asked.success(), "cannot signal the {name}");
+        // The id may soon be somebody else's.
+        for (_, guard) in self.children.iter_mut().filter(|(known, _)| *known == GUARD) {
+            // An error means that it has ended already.
+            let _ = guard.start_kill();
+        }
+        let Some((_, child)) = self.children.iter_mut().find(|(known, _)| *known == name) else {
+            return Ok(());
+        };
         let status = timeout(PATIENCE, child.wait())
             .await
             .with_context(|| format!("the {name} did not end within {} s", PATIENCE.as_secs()))??;

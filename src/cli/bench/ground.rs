@@ -10,7 +10,7 @@ use crate::app::open_engine;
 use crate::cli::output;
 use crate::config::{Config, Flags};
 use crate::engine::NewApplication;
-use crate::store::{Backend, Connection, Location, history};
+use crate::store::{Access, Backend, Connection, Location, Store, history};
 
 /// See the module.
 pub(super) struct Ground {
@@ -111,6 +111,8 @@ fn beside(url: &str, data: &Path) -> Config {
 /// Migrates, says what is there already, and makes the application that submits. A database that
 /// was set up before knows its master key, which is taken from where `serve` takes it.
 async fn prepare(url: &str, data: &Path) -> anyhow::Result<NewApplication> {
+    // Only a server is refused where another one runs, and nothing may be written there before.
+    drop(Store::open(url, Access::Server)?);
     let given = Config::load(&Flags::default())?;
     let config = beside(url, data);
     if let Some(key) = &given.master_key {

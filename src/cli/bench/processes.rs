@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use crate::config;
+
 /// Linux counts CPU in these, whatever the machine (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -41,9 +43,18 @@ pub(super) fn postmaster(url: &str) -> Option<u32> {
     let url = url::Url::parse(url).ok()?;
     let parameter =
         |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
-    let port = parameter("port").map_or(url.port(), |port| port.parse().ok()).unwrap_or(5_432);
+    let variable = |name: &str| {
+        let found = config::libpq_environment().find(|(known, _)| known == name)?;
+        found.1.into_string().ok()
+    };
+    // In the order in which the client library looks.
+    let port = parameter("port").map(|port| port.into_owned());
+    let port = port.or_else(|| url.port().map(|port| port.to_string()));
+    let port = port.or_else(|| variable("PGPORT"));
+    let port = port.map_or(Some(5_432), |port| port.parse().ok())?;
     let host = parameter("host").map(|host| host.into_owned());
-    let host = host.or_else(|| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let host = host.or_else(|| url.host_str().map(str::to_owned));
+    let host = host.or_else(|| variable("PGHOST")).unwrap_or_default();
     let local = host.is_empty() || host.starts_with('/');
     let loopback = host == "localhost"
         || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());

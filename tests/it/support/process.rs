@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -42,6 +42,32 @@ pub fn ringback_with(
     let mut command = machine::clean_command(PROGRAM);
     let variables = environment.iter().copied();
     machine::finish(command.args(arguments).envs(variables).current_dir(folder), timeout)
+}
+
+/// Starts `ringback ARGUMENTS` with a folder for temporary files of its own. It is killed with this
+/// value.
+pub fn start_ringback(arguments: &[&str], temporary: &Path) -> KilledChild {
+    let mut command = machine::clean_command(PROGRAM);
+    command.args(arguments).env("TMPDIR", temporary).stdout(Stdio::null()).stderr(Stdio::null());
+    KilledChild(command.spawn().expect("the binary"))
+}
+
+/// A process that does not outlive this value.
+pub struct KilledChild(Child);
+
+impl KilledChild {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for KilledChild {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// An application as `apps create` prints it: the only time its secrets are shown.
