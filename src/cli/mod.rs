@@ -74,11 +74,18 @@ pub fn run(arguments: Arguments) -> ExitCode {
     };
     match result.and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The chain on one line: what failed, because of what.
-            output::complain(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<clap::Error>() {
+            // Arguments that do not go together, as clap itself refuses others.
+            Some(refused) => {
+                let _ = refused.print();
+                ExitCode::from(2)
+            }
+            None => {
+                // The chain on one line: what failed, because of what.
+                output::complain(&format!("{error:#}"));
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

@@ -286,7 +286,8 @@ fn what_cannot_be_measured_is_refused_by_name() {
         (&["--idle", "1", "--endpoints", "5"], "--endpoints"),
     ] {
         let all = [&["bench"], arguments].concat();
-        let refused = ringback_in(Path::new("."), &all, PATIENCE).failure().stderr;
-        assert!(refused.contains(told), "{arguments:?}: {refused}");
+        let refused = ringback_in(Path::new("."), &all, PATIENCE).failure();
+        assert!(refused.stderr.contains(told), "{arguments:?}: {}", refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Must not know how anything is measured.
 
+use clap::error::ErrorKind;
+
 use crate::config::number;
 use crate::engine::MOST_ENDPOINTS;
 
@@ -9,10 +11,12 @@ use crate::engine::MOST_ENDPOINTS;
 #[derive(Clone, Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("compared").args(["history", "hanging"]).multiple(true))]
 pub struct Options {
-    /// sqlite://PATH or postgres://… [default: SQLite in a temporary folder]
+    /// sqlite://PATH or postgres://… [default: SQLite in a temporary folder]. One that was used before
+    /// is taken only with the same RINGBACK_MASTER_KEY as then
     #[arg(long, value_name = "URL")]
     pub(super) database: Option<String>,
-    /// Jobs that count; 2 % more go before them to warm up
+    /// Jobs that count; 2 % more go before them to warm up. With --deliveries: deliveries, rounded up
+    /// to a whole number for each endpoint
     #[arg(long, default_value_t = 20_000, value_name = "N",
         value_parser = number::whole::<u32>(1..=10_000_000))]
     jobs: u32,
@@ -23,12 +27,13 @@ pub struct Options {
     /// Finished jobs that fill the history before anything counts
     #[arg(long, value_name = "N", value_parser = number::whole::<u32>(1..=100_000_000))]
     pub(super) history: Option<u32>,
-    /// Bytes more in each job, which go through its events and its webhook too
+    /// Bytes more in each job, which go through its events and its webhook too; 16,000 at most
     #[arg(long, default_value_t = 0, value_name = "BYTES",
         value_parser = number::whole::<u32>(0..=MOST_PAYLOAD))]
     payload: u32,
     /// Runs in turn, this many of each: with the history and on an empty database, or on empty
-    /// ones with the hanging endpoints and with all of them answering
+    /// ones with the hanging endpoints and with all of them answering. Wants --history or --hanging,
+    /// and on Postgres the right to create databases
     #[arg(long, value_name = "N", requires = "compared",
         value_parser = number::whole::<u32>(1..=100))]
     pub(super) pairs: Option<u32>,
@@ -90,22 +95,28 @@ impl Plan {
 
 impl Options {
     /// One run as asked for; an error when options do not go together that are each allowed.
-    pub(super) fn plan(&self) -> anyhow::Result<Plan> {
+    pub(super) fn plan(&self) -> Result<Plan, clap::Error> {
         let endpoints = self.endpoints.unwrap_or(0);
         let hanging = self.hanging.unwrap_or(0);
-        anyhow::ensure!(
-            self.deliveries || endpoints <= MOST,
-            "--endpoints {endpoints} is not allowed for one application: {MOST} at most"
-        );
-        anyhow::ensure!(
-            hanging <= endpoints,
-            "--hanging {hanging} is not allowed with --endpoints {endpoints}: {endpoints} at most"
-        );
-        if let (Some(_), Some(history), Some(hanging)) = (self.pairs, self.history, self.hanging) {
-            anyhow::bail!(
-                "--pairs is not allowed with --history {history} and --hanging {hanging}: it \
-                 compares with one of them and without"
+        if !self.deliveries && endpoints > MOST {
+            let refused = format!(
+                "--endpoints {endpoints} is not allowed for one application: {MOST} at most\n"
             );
+            return Err(clap::Error::raw(ErrorKind::ValueValidation, refused));
+        }
+        if hanging > endpoints {
+            let refused = format!(
+                "--hanging {hanging} is not allowed with --endpoints {endpoints}: {endpoints} at \
+                 most\n"
+            );
+            return Err(clap::Error::raw(ErrorKind::ValueValidation, refused));
+        }
+        if let (Some(_), Some(history), Some(hanging)) = (self.pairs, self.history, self.hanging) {
+            let refused = format!(
+                "--pairs is not allowed with --history {history} and --hanging {hanging}: it \
+                 compares with one of them and without\n"
+            );
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, refused));
         }
         let Options { jobs, in_flight, payload, .. } = *self;
         Ok(Plan { jobs, warm_up: jobs.div_ceil(50), in_flight, payload, endpoints, hanging })
