@@ -43,10 +43,10 @@ pub(super) fn claim(
             if !fresh.is_empty() {
                 rows.extend(fresh);
                 rows.sort_by_key(|row| (Reverse(row.priority), row.ready_sequence));
-                if rows.len() > want {
+                let left = rows.split_off(want.min(rows.len()));
+                if left.iter().any(|row| !unwritten.newborns.has_job(row.id)) {
                     // What was found and is not taken lies behind the front.
                     core.queues.forget(queue);
-                    rows.truncate(want);
                 }
             }
             keys.extend(rows.iter().map(|row| row.id));

@@ -56,10 +56,10 @@ pub(super) fn claim_deliveries(
         if let Some(fresh) = fresh.remove(&wish.lane) {
             due.extend(fresh);
             due.sort_by_key(|row| (row.due_at, row.id));
-            if due.len() > wish.room {
+            let left = due.split_off(wish.room.min(due.len()));
+            if left.iter().any(|row| !newborns.has_delivery(row.id)) {
                 // What was found and is not taken lies behind the front.
                 core.lanes.forget(&wish.lane);
-                due.truncate(wish.room);
             }
         }
         keys.extend(due.into_iter().map(|row| row.id));
