@@ -4,15 +4,21 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use ringback::store::{Connection, Location};
+use ringback::store::{Connection, Location, Statement};
 use serde_json::Value;
 
 use crate::support::database::{Backend, Database, number_on, on_both};
-use crate::support::machine::children_of;
+use crate::support::machine::{children_of, signal};
 use crate::support::process::{Server, data_dir, ringback_in, ringback_with, start_ringback};
 use crate::support::wait::eventually;
 
 const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(diesel::QueryableByName)]
+struct Count {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    number: i64,
+}
 
 fn url(database: &Database) -> String {
     match database.backend() {
@@ -245,24 +251,42 @@ fn the_server_is_given_what_libpq_reads() {
     assert!(report["cpuMsPerJob"]["database"].is_number(), "{report}");
 }
 
+/// What has ended has no command line any more, whether or not somebody waits for it.
+fn runs(pid: u32, what: &str) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&command).contains(what)
+}
+
+#[test]
+fn an_interrupt_ends_the_filling_of_a_history() {
+    let database = Database::fresh(Backend::Sqlite);
+    let url = url(&database);
+    let arguments = ["bench", "--history", "90000000", "--jobs", "10", "--database", &url];
+    let bench = start_ringback(&arguments, database.folder());
+    eventually("the history to grow", PATIENCE, || {
+        let beyond_the_pattern = "SELECT COUNT(*) AS number FROM jobs WHERE id > 200000";
+        let is_there = database.folder().join("bench.db").exists();
+        let is_migrated = || connect(&database).load::<Count>(Statement::new(beyond_the_pattern));
+        let counted = is_there.then(is_migrated)?.ok()?;
+        counted.first().filter(|row| row.number > 0).map(|_| ())
+    });
+    assert!(signal(bench.pid(), "TERM"), "it is running");
+    eventually("it to end", PATIENCE, || (!runs(bench.pid(), "bench")).then_some(()));
+}
+
 #[test]
 fn a_killed_bench_takes_its_server_along() {
     let database = Database::fresh(Backend::Sqlite);
     let url = url(&database);
     let arguments = ["bench", "--idle", "3600", "--database", &url];
     let bench = start_ringback(&arguments, database.folder());
-    // What has ended has no command line any more, whether or not somebody waits for it.
-    let runs = |pid: &u32, what: &str| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&command).contains(what)
-    };
     let server = eventually("its server and the guard", PATIENCE, || {
         let children = children_of(bench.pid());
-        let guarded = children.iter().any(|pid| runs(pid, "TERM"));
-        children.into_iter().find(|pid| guarded && runs(pid, "serve"))
+        let guarded = children.iter().any(|pid| runs(*pid, "TERM"));
+        children.into_iter().find(|pid| guarded && runs(*pid, "serve"))
     });
     drop(bench);
-    eventually("the server to end", PATIENCE, || (!runs(&server, "serve")).then_some(()));
+    eventually("the server to end", PATIENCE, || (!runs(server, "serve")).then_some(()));
 }
 
 #[test]

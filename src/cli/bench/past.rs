@@ -3,6 +3,7 @@
 //! Some are really run, submitted and delivered like those that count; the database then makes
 //! copies of all they left.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -59,7 +60,10 @@ async fn run(
 /// Copies all that there is until there are so many.
 async fn copy(ground: &Ground, history: u32) -> anyhow::Result<()> {
     let location = ground.location.clone();
-    tokio::task::spawn_blocking(move || {
+    // It goes with this future, when somebody interrupts.
+    let wanted = Arc::new(());
+    let still_wanted = Arc::downgrade(&wanted);
+    let filled = tokio::task::spawn_blocking(move || {
         let mut connection = Connection::open(&location)?;
         if location.backend == Backend::Postgres {
             // Far more rows at once than a server ever writes.
@@ -71,6 +75,7 @@ async fn copy(ground: &Ground, history: u32) -> anyhow::Result<()> {
         let mut told = Instant::now();
         let mut made = 0;
         while made < total {
+            anyhow::ensure!(still_wanted.strong_count() > 0, "interrupted");
             let copies = LOT.min(total - made);
             history::copy(&mut connection, &pattern, Lot { made, copies, total })
                 .context("cannot fill the history")?;
@@ -83,5 +88,7 @@ async fn copy(ground: &Ground, history: u32) -> anyhow::Result<()> {
         }
         Ok(())
     })
-    .await?
+    .await?;
+    drop(wanted);
+    filled
 }
