@@ -73,6 +73,8 @@ pub(super) fn claim(
             core.queues.forget_all();
             break;
         }
+        // Another writer's clock, or a longer way to the commit, may have been ahead of this one.
+        let now = now.max(job.created_at);
         let late = job.state.expires_at.is_some_and(|deadline| deadline <= now);
         let command =
             if late { Command::Expire } else { Command::Start { node: claim.node_name.clone() } };

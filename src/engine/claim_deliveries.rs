@@ -3,7 +3,7 @@
 //!
 //! Rows are held in the order that the records keep.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::core::Core;
@@ -74,12 +74,18 @@ pub(super) fn claim_deliveries(
     rows.sort_by_key(|row| row.id);
     let versions = rows.iter().map(|row| (row.receiver_id, row.receiver_version));
     let found = core.receivers_of(transaction, versions)?;
+    let declined = declined(transaction, &rows, &found, newborns)?;
     let mut applications: HashMap<Key, i64> = HashMap::new();
     let mut changes = Vec::with_capacity(rows.len());
     let mut begun = Vec::with_capacity(rows.len());
     let mut owed = Vec::with_capacity(rows.len());
     let mut unsendable = Vec::new();
     for row in rows {
+        if declined.contains(&row.id) {
+            unsendable.push(dropped(&row, RECEIVER_GONE, now));
+            unfinished.push(row.lane);
+            continue;
+        }
         let receiver = found.get(&row.receiver_id);
         let (receiver, body) = match (receiver, fate(receiver, &row), row.body.clone()) {
             (Some(receiver), Fate::Send, Some(body)) => (Arc::clone(receiver), body),
@@ -160,6 +166,30 @@ pub(super) fn claim_deliveries(
     deliveries::begin_attempts(transaction, &begun)?;
     drop_unsendable(transaction, &unsendable, now)?;
     Ok(Claimed { owed, unfinished, partial })
+}
+
+/// Deliveries to callbacks that have said meanwhile that they want nothing more about that subject:
+/// what was on its way then, or came to it from a transaction beside. Only those that chose their
+/// events get more than one.
+fn declined(
+    transaction: &mut Transaction<'_>,
+    rows: &[OwedRow],
+    receivers: &HashMap<Key, Arc<Receiver>>,
+    newborns: &Newborns,
+) -> StoreResult<HashSet<Key>> {
+    let may_have = |row: &&OwedRow| {
+        let receiver = receivers.get(&row.receiver_id);
+        row.manner == manner::EVENT
+            && receiver.is_some_and(|receiver| !receiver.is_endpoint && receiver.events.is_some())
+            && !newborns.has_delivery(row.id)
+    };
+    let about = |row: &OwedRow| (row.subject_id, row.receiver_id);
+    let mut pairs: Vec<(Key, Key)> = rows.iter().filter(may_have).map(about).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    let unwanted = deliveries::unwanted(transaction, &pairs, RECEIVER_GONE)?;
+    let declined = rows.iter().filter(may_have).filter(|row| unwanted.contains(&about(row)));
+    Ok(declined.map(|row| row.id).collect())
 }
 
 /// Due deliveries of a lane, as many as there is room for, and whether there is nothing else to look

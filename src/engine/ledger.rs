@@ -393,5 +393,6 @@ fn has_declined(
     if occurrence.sequence == 1 || receiver.events.is_none() {
         return Ok(false);
     }
-    deliveries::is_unwanted(transaction, occurrence.subject, receiver.key, RECEIVER_GONE)
+    let about = (occurrence.subject, receiver.key);
+    Ok(!deliveries::unwanted(transaction, &[about], RECEIVER_GONE)?.is_empty())
 }

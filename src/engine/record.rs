@@ -50,7 +50,15 @@ pub(super) fn record(
     if records.is_empty() {
         return Ok(());
     }
-    let keys: Vec<Key> = records.iter().map(|(_, record)| record.delivery).collect();
+    let mut keys: Vec<Key> = records.iter().map(|(_, record)| record.delivery).collect();
+    // What is owed besides to a receiver that wants nothing more is held along, in the one order.
+    let mut siblings: HashMap<Key, Vec<Key>> = HashMap::new();
+    for (_, record) in records.iter().filter(|(_, record)| record.receiver_gone) {
+        let (subject, receiver) = (record.subject, record.receiver);
+        let found = deliveries::of_subject_and_receiver(transaction, subject, receiver)?;
+        keys.extend(&found);
+        siblings.insert(record.delivery, found);
+    }
     let held: HashMap<Key, LiveRow> =
         deliveries::hold(transaction, &keys)?.into_iter().map(|row| (row.id, row)).collect();
     let mut taken = Vec::with_capacity(records.len());
@@ -75,6 +83,11 @@ pub(super) fn record(
     for (place, record, row) in asking {
         let again = conditions.may_try_again(record);
         answers.push((place, note(transaction, record, row, now, &mut changes, again)?));
+    }
+    for (_, record, row) in taken.iter().filter(|(_, record, _)| record.receiver_gone) {
+        let siblings = siblings.get(&record.delivery).into_iter().flatten();
+        let siblings = siblings.filter_map(|key| held.get(key));
+        changes.ended.extend(rest(row, siblings, now));
     }
     taken.iter().for_each(|(_, record, _)| conditions.take(record));
     deliveries::close_attempts(transaction, &changes.closed)?;
@@ -153,9 +166,6 @@ fn note(
             }
         }
     }
-    if record.receiver_gone {
-        changes.ended.extend(rest(transaction, record, row, now)?);
-    }
     if let Some(change) = &record.lane {
         changes.take_lane(change, now);
     }
@@ -185,19 +195,16 @@ pub(super) fn follow(
 }
 
 /// What else is owed about the same subject to a receiver that wants nothing more. Those that are
-/// just being sent keep their lease and end by themselves.
-fn rest(
-    transaction: &mut Transaction<'_>,
-    record: &Record,
+/// just being sent keep their lease and end by themselves; claims leave out what comes to it later.
+fn rest<'a>(
     ended: &LiveRow,
+    siblings: impl Iterator<Item = &'a LiveRow>,
     now: Timestamp,
-) -> StoreResult<Vec<Ended>> {
-    let rows = deliveries::of_subject_and_receiver(transaction, record.subject, ended.receiver_id)?;
-    Ok(rows
-        .iter()
+) -> Vec<Ended> {
+    siblings
         .filter(|row| row.id != ended.id && row.phase == phase::WAITING)
         .map(|row| row.ended(status::CANCELLED, Some(RECEIVER_GONE.to_owned()), now.0))
-        .collect())
+        .collect()
 }
 
 /// Gives back deliveries whose sender died: the attempt stays in the log with an unknown outcome,

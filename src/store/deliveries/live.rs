@@ -1,5 +1,7 @@
 //! Deliveries that are still owed, as those who claim and record them need them.
 
+use std::collections::HashSet;
+
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 
@@ -423,34 +425,41 @@ pub fn leased_elsewhere(
     connection.load(Statement::new(sql).bind(node).bind(now))
 }
 
-/// Live deliveries about a subject to a receiver, held for this transaction.
+/// Keys of live deliveries about a subject to a receiver.
 pub fn of_subject_and_receiver(
     connection: &mut Connection,
     subject: Key,
     receiver: Key,
-) -> StoreResult<Vec<LiveRow>> {
-    let sql = format!(
-        "{} WHERE l.id IN \
-         (SELECT id FROM deliveries WHERE subject_id = ? AND receiver_id = ? AND status = 0) \
-         ORDER BY l.id{}",
-        live_row!(),
-        connection.for_update()
-    );
-    connection.load(Statement::new(sql).bind(subject).bind(receiver))
+) -> StoreResult<Vec<Key>> {
+    let sql = "SELECT l.id FROM live_deliveries l WHERE l.id IN \
+               (SELECT id FROM deliveries WHERE subject_id = ? AND receiver_id = ? AND status = 0)";
+    let rows: Vec<KeyRow> = connection.load(Statement::new(sql).bind(subject).bind(receiver))?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Whether a receiver has said that it wants nothing more about a subject.
-pub fn is_unwanted(
+/// Those of pairs of subject and receiver of which the receiver has said that it wants nothing more,
+/// by the reason of a delivery that ended.
+pub fn unwanted(
     connection: &mut Connection,
-    subject: Key,
-    receiver: Key,
-    reason: &str,
-) -> StoreResult<bool> {
-    let sql = "SELECT id FROM deliveries WHERE subject_id = ? AND receiver_id = ? AND status IN (?, ?) \
-               AND reason = ? LIMIT 1";
-    let statement = Statement::new(sql).bind(subject).bind(receiver);
-    let statement = statement.bind(status::DELIVERED).bind(status::EXHAUSTED);
-    Ok(connection.first::<KeyRow>(statement.bind(reason))?.is_some())
+    pairs: &[(Key, Key)],
+    reason: &'static str,
+) -> StoreResult<HashSet<(Key, Key)>> {
+    #[derive(QueryableByName)]
+    struct Pair {
+        #[diesel(sql_type = BigInt)]
+        subject_id: i64,
+        #[diesel(sql_type = BigInt)]
+        receiver_id: i64,
+    }
+    let sql = format!(
+        "SELECT d.subject_id, d.receiver_id FROM @given JOIN deliveries d \
+         ON d.subject_id = given.one AND d.receiver_id = given.two \
+         WHERE d.status IN ({}, {}) AND d.reason = '{reason}'",
+        status::DELIVERED,
+        status::EXHAUSTED
+    );
+    let rows: Vec<Pair> = connection.load_by_pairs(&sql, pairs)?;
+    Ok(rows.into_iter().map(|row| (row.subject_id, row.receiver_id)).collect())
 }
 
 /// What is owed, in numbers.

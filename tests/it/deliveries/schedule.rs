@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ringback::delivery::Settings;
+use ringback::engine::{Next, Record};
 use ringback::ids::Timestamp;
+use ringback::store::deliveries::ClosedAttempt;
 
-use super::{World, outcomes};
-use crate::support::database::{Database, on_both};
+use super::{World, outcomes, received};
+use crate::support::database::{Database, number, on_both};
 use crate::support::machine::free_port;
-use crate::support::node::{callback, rate};
+use crate::support::node::{callback, of_job, rate, wish};
 use crate::support::receiver::{Receiver, Reply};
 
 const WAITS_SECONDS: [u64; 9] = [5, 5 * 60, 30 * 60, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
@@ -267,4 +269,46 @@ async fn a_refused_address_is_final_and_a_closed_port_is_not(database: Database)
         assert_eq!(attempt.error_code.as_deref(), Some(code));
         assert_eq!(attempt.outcome, "failed");
     }
+}
+
+on_both!(async what_was_on_its_way_to_a_receiver_that_declines_is_not_tried_again);
+async fn what_was_on_its_way_to_a_receiver_that_declines_is_not_tried_again(database: Database) {
+    let world = World::start(&database).await;
+    let mut hook = callback(&world.receiver.url("/hook"));
+    hook.events = Some(vec!["job.*".to_owned()]);
+    let job = world.submit(hook).await;
+    let engine = &world.node.engine;
+    engine.claim(vec![("default".to_owned(), 1)], 1).await.unwrap();
+    let lane = engine.look_for_lanes().await.unwrap().waiting[0].0;
+    let claim = async || engine.claim_deliveries(vec![wish(lane)]).await.unwrap();
+    let mut both = claim().await;
+    both.sort_by(|one, other| one.event_type.cmp(&other.event_type));
+    let names: Vec<&str> = both.iter().map(|owed| owed.event_type.as_str()).collect();
+    assert_eq!(names, ["job.created", "job.started"]);
+    let now = engine.now();
+    let declined = Record { receiver_gone: true, ..received(&both[0], now.0) };
+    assert!(engine.record(declined).await.unwrap().held);
+    let failed = ClosedAttempt {
+        outcome: "failed",
+        response_status: Some(500),
+        ..received(&both[1], now.0).closed
+    };
+    let next = Next::Retry { due_at: now, failure: "http_status".to_owned() };
+    let retry = Record { closed: failed, next, ..received(&both[1], now.0) };
+    assert!(engine.record(retry).await.unwrap().held);
+    assert!(claim().await.is_empty(), "nothing is sent");
+    let all = (i64::MAX, i64::MAX);
+    let (listed, _) =
+        engine.list_deliveries(&world.caller, &of_job(job.id), all, 10).await.unwrap();
+    let ends: Vec<_> = listed.iter().map(|one| (one.status, one.reason.as_deref())).collect();
+    let gone = Some("receiver_gone");
+    assert_eq!(
+        ends.iter().collect::<BTreeSet<_>>(),
+        [("cancelled", gone), ("delivered", gone)].iter().collect()
+    );
+    assert_eq!(number(&database, "SELECT COUNT(*) AS number FROM live_deliveries"), 0);
+    // Asked for by hand it is sent again.
+    let cancelled = listed.iter().find(|one| one.status == "cancelled").expect("one");
+    engine.redeliver(&world.caller, cancelled.id).await.unwrap();
+    assert_eq!(claim().await.len(), 1);
 }
