@@ -1,19 +1,22 @@
 //! Deliveries: the lasting row, and the live one while it is owed.
 //!
 //! What is asked of the live ones is in `live`, their order in `order`, the backlog of endpoints in
-//! `backlog`, the tries in `attempts`, what the API shows in `shown`.
+//! `backlog`, the tries in `attempts`, what the API shows in `shown`, how live rows are written in
+//! `writing`.
 
 mod attempts;
 mod backlog;
 mod live;
 mod order;
 mod shown;
+mod writing;
 
 pub use attempts::*;
 pub use backlog::*;
 pub use live::*;
 pub use order::*;
 pub use shown::*;
+pub use writing::*;
 
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};

@@ -180,7 +180,7 @@ pub(in crate::store) fn load_by_pairs<T: FromRow>(
 const MOST_PLAIN: usize = 2;
 
 /// Whether so few rows are written that they go without arrays, as a quiet hour brings them: to take
-/// those apart costs Postgres more than the write.
+/// those apart costs Postgres nearly as much as the write.
 pub(super) fn is_plain(write: &Write) -> bool {
     match write.change {
         Change::Insert(_) => write.rows.len() <= MOST_PLAIN,

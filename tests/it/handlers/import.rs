@@ -1,4 +1,4 @@
-//! `import.file`: what is taken along from a source, and sources that fail, for good or for now.
+//! `import.file`: what is taken along from a source, and sources that fail, for good or for a while.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
