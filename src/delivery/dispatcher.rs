@@ -1,5 +1,6 @@
 //! The loop that claims due deliveries lane by lane, sends them, and records what came.
 
+mod attempt;
 mod looking;
 mod taking;
 
@@ -75,12 +76,12 @@ pub enum Step {
 
 /// Sends what is owed.
 pub struct Dispatcher {
-    pub(super) engine: Arc<Engine>,
-    pub(super) egress: Client,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) settings: Settings,
+    engine: Arc<Engine>,
+    egress: Client,
+    metrics: Arc<Metrics>,
+    settings: Settings,
     lanes: Mutex<Lanes>,
-    pub(super) secrets: Secrets,
+    secrets: Secrets,
     /// Leased here.
     held: Mutex<HashSet<Key>>,
     /// Held while a claim is under way.
@@ -91,7 +92,7 @@ pub struct Dispatcher {
     stopping: watch::Sender<bool>,
     /// Told when lanes are no longer ours.
     lost: watch::Sender<()>,
-    pub(super) chance: Box<dyn Fn() -> f64 + Send + Sync>,
+    chance: Box<dyn Fn() -> f64 + Send + Sync>,
 }
 
 impl Dispatcher {
@@ -127,7 +128,7 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn lanes(&self) -> std::sync::MutexGuard<'_, Lanes> {
+    fn lanes(&self) -> std::sync::MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

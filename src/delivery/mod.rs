@@ -5,7 +5,6 @@
 //! unknown outcome and not a hole. A delivery keeps its `webhook-id` over all tries. Must not know
 //! jobs, handlers or HTTP in.
 
-mod attempt;
 mod breaker;
 mod bucket;
 mod dispatcher;

@@ -10,7 +10,7 @@ use super::stored::read_id;
 use crate::formats::SigningSecret;
 use crate::ids::{Key, Timestamp, new_id, new_stamp};
 use crate::store::applications::{ApplicationRow, CredentialRow, kind};
-use crate::store::{StoreError, Transaction, applications, receivers};
+use crate::store::{StoreError, Transaction, applications};
 
 /// Every scope there is.
 pub const SCOPES: [&str; 6] =
@@ -309,7 +309,7 @@ impl Engine {
                 return Err(EngineError::LastSecret(id));
             }
             if applications::revoke_credential(transaction, application, None, id, now.0)? {
-                receivers::stamp_application(transaction, application, new_stamp())?;
+                applications::stamp(transaction, application, new_stamp())?;
                 Ok(())
             } else {
                 Err(EngineError::not_found("credential", id))
@@ -340,7 +340,7 @@ impl Engine {
             applications::expire_credentials(transaction, &keys, end)?;
             applications::insert_credential(transaction, &row)?;
             // What nodes remember of the secrets is old from here on.
-            receivers::stamp_application(transaction, application, new_stamp())?;
+            applications::stamp(transaction, application, new_stamp())?;
             Ok(())
         })
         .await?;

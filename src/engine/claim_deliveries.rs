@@ -19,7 +19,7 @@ use crate::store::deliveries::{
     BegunAttempt, DueRow, Ended, LiveChange, OrderedRow, OwedRow, Predecessor, manner, phase,
     status,
 };
-use crate::store::{Backend, StoreError, StoreResult, Transaction, deliveries, receivers};
+use crate::store::{Backend, StoreError, StoreResult, Transaction, applications, deliveries};
 
 /// Rows of an ordered lane that get their place in one page.
 const SEQUENCED: i64 = 256;
@@ -118,7 +118,7 @@ pub(super) fn claim_deliveries(
             match applications.get(&row.application_id) {
                 Some(version) => *version,
                 None => {
-                    let version = receivers::application_version(transaction, row.application_id)?;
+                    let version = applications::version(transaction, row.application_id)?;
                     applications.insert(row.application_id, version);
                     version
                 }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::formats::Formats;
 use crate::ids::Key;
 use crate::store::receivers::ReceiverRow;
-use crate::store::{Connection, StoreResult, receivers};
+use crate::store::{Connection, StoreResult, applications, receivers};
 
 /// Shared by the engine and its writers.
 pub struct Core {
@@ -101,7 +101,7 @@ impl Core {
         connection: &mut Connection,
         application: Key,
     ) -> StoreResult<Arc<[Arc<Receiver>]>> {
-        let version = receivers::application_version(connection, application)?;
+        let version = applications::version(connection, application)?;
         if version == 0 {
             return Ok(Arc::new([]));
         }

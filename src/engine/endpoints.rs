@@ -4,6 +4,7 @@
 //! any node remembers of them is known to be old from that commit on.
 
 mod backlog;
+mod key_ring;
 mod merge;
 mod secrets;
 mod settings;
@@ -22,10 +23,11 @@ use super::error::{EngineError, EngineResult};
 use super::operation::subject;
 use crate::ids::{Key, new_id, new_stamp};
 use crate::store::receivers::ReceiverRow;
-use crate::store::{StoreError, Transaction, lanes, receivers};
+use crate::store::{StoreError, Transaction, applications, lanes, receivers};
 pub(super) use backlog::{Settling, reason_to_cancel};
+pub use key_ring::KeyRing;
 pub use merge::{HeaderChanges, MOST_HEADER_BYTES, MOST_HEADERS, RateChange};
-pub use secrets::{KeyRing, NewSecret, PublicKeyView, SecretKind, SecretView};
+pub use secrets::{NewSecret, PublicKeyView, SecretKind, SecretView};
 pub use settings::{Address, EndpointPatch, EndpointSettings, NewEndpoint};
 pub use state::Backlog;
 pub(super) use state::disable;
@@ -76,7 +78,7 @@ impl Engine {
                     return Ok(row);
                 }
                 // Two that count beside each other would both find room for the last one.
-                receivers::hold_application(transaction, application)?;
+                applications::hold(transaction, application)?;
                 let held = receivers::count(transaction, application)?;
                 if held >= MOST_ENDPOINTS {
                     return Err(EngineError::TooManyEndpoints(MOST_ENDPOINTS));
@@ -85,7 +87,7 @@ impl Engine {
                 row.id = transaction.key()?;
                 receivers::insert(transaction, &row)?;
                 secrets::insert(transaction, core, &row, &drawn, now)?;
-                receivers::stamp_application(transaction, application, new_stamp())?;
+                applications::stamp(transaction, application, new_stamp())?;
                 Ok(row)
             })
             .await?;
@@ -197,7 +199,7 @@ impl Engine {
                     }
                     _ => {
                         receivers::update_endpoint(transaction, &row)?;
-                        receivers::stamp_application(transaction, application, new_stamp())?;
+                        applications::stamp(transaction, application, new_stamp())?;
                     }
                 }
                 let key = match &drawn {
@@ -231,7 +233,7 @@ impl Engine {
             row.version = new_stamp();
             row.settling = 1;
             receivers::update_endpoint(transaction, &row)?;
-            receivers::stamp_application(transaction, application, new_stamp())?;
+            applications::stamp(transaction, application, new_stamp())?;
             Ok(())
         })
         .await?;

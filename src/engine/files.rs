@@ -3,9 +3,12 @@
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::Engine;
+use super::applications::Caller;
 use super::core::Core;
 use super::error::{EngineError, EngineResult};
 use super::ledger::{Ledger, Occurrence};
+use super::operation::subject;
 use super::stored::{json_null, read_id};
 use crate::ids::{Key, SubjectKind, Timestamp, new_id};
 use crate::lifecycle::EventType;
@@ -172,4 +175,35 @@ fn append(
         ledger.announce(transaction, core, occurrence, || data, lanes)?;
     }
     ledger.write(transaction, core)
+}
+
+impl Engine {
+    /// Puts stored bytes at a path.
+    pub async fn put_file(&self, caller: &Caller, output: Output) -> EngineResult<Descriptor> {
+        let application = caller.application;
+        let key = subject("path", (application, &output.path));
+        let (descriptor, lanes) = self
+            .custom(vec![key], move |transaction, core, now| {
+                let (outputs, mut lanes) = (std::slice::from_ref(&output), Vec::new());
+                let published = publish(core, transaction, application, outputs, now, &mut lanes)?;
+                let descriptor = published.into_iter().next().ok_or_else(super::confused)?;
+                Ok((descriptor, lanes))
+            })
+            .await?;
+        self.bells.ring_lanes(&lanes);
+        Ok(descriptor)
+    }
+
+    /// Removes a path.
+    pub async fn delete_file(&self, caller: &Caller, path: String) -> EngineResult<()> {
+        let application = caller.application;
+        let key = subject("path", (application, &path));
+        let lanes = self
+            .custom(vec![key], move |transaction, core, now| {
+                remove(core, transaction, application, &path, now)
+            })
+            .await?;
+        self.bells.ring_lanes(&lanes);
+        Ok(())
+    }
 }

@@ -1,4 +1,4 @@
-//! What applications ask for: jobs alone and in batches, retries, stops, the trash, files.
+//! What applications ask for: jobs alone and in batches, retries, stops, the trash.
 //! Everything is checked before it becomes an operation.
 
 use std::sync::Arc;
@@ -12,17 +12,14 @@ use super::applications::Caller;
 use super::catalog::SourceName;
 use super::claim::PLACE;
 use super::error::{EngineError, EngineResult};
-use super::files::{Descriptor, Output, publish, remove};
-use super::operation::{
-    Draft, GroupChoice, Idempotency, Operation, Outcome, Submit, Submitted, subject,
-};
+use super::operation::{Draft, GroupChoice, Idempotency, Operation, Outcome, Submit, Submitted};
 use super::receivers::NewCallback;
 use super::replay::{REPLAY_QUEUE, REPLAY_SCOPE, REPLAY_TYPE};
 use super::stored::{StoredJob, read_id};
 use super::submit::newborn;
 use crate::ids::{Timestamp, new_id};
-use crate::lifecycle::{Command, JobEvent, JobState, Source, Status, Submission};
-use crate::store::{StoreError, StoreResult, events, files, groups, jobs};
+use crate::lifecycle::{Command, Source, Status, Submission};
+use crate::store::{StoreError, files, groups, jobs};
 
 /// A job as a face asks for it: checked in form, not yet in meaning.
 #[derive(Clone, Debug)]
@@ -366,64 +363,6 @@ impl Engine {
             Some((_, id)) => self.first_state(id).await,
         }
     }
-
-    /// Puts stored bytes at a path.
-    pub async fn put_file(&self, caller: &Caller, output: Output) -> EngineResult<Descriptor> {
-        let application = caller.application;
-        let key = subject("path", (application, &output.path));
-        let (descriptor, lanes) = self
-            .custom(vec![key], move |transaction, core, now| {
-                let (outputs, mut lanes) = (std::slice::from_ref(&output), Vec::new());
-                let published = publish(core, transaction, application, outputs, now, &mut lanes)?;
-                let descriptor = published.into_iter().next().ok_or_else(super::confused)?;
-                Ok((descriptor, lanes))
-            })
-            .await?;
-        self.bells.ring_lanes(&lanes);
-        Ok(descriptor)
-    }
-
-    /// Removes a path.
-    pub async fn delete_file(&self, caller: &Caller, path: String) -> EngineResult<()> {
-        let application = caller.application;
-        let key = subject("path", (application, &path));
-        let lanes = self
-            .custom(vec![key], move |transaction, core, now| {
-                remove(core, transaction, application, &path, now)
-            })
-            .await?;
-        self.bells.ring_lanes(&lanes);
-        Ok(())
-    }
-}
-
-/// Folds a job's events; for whoever checks that log and row tell one story.
-pub fn folded(
-    connection: &mut crate::store::Connection,
-    job: &StoredJob,
-) -> StoreResult<Option<JobState>> {
-    state_at(connection, job, i64::MAX)
-}
-
-/// The state of a job at one of its events.
-pub(super) fn state_at(
-    connection: &mut crate::store::Connection,
-    job: &StoredJob,
-    sequence: i64,
-) -> StoreResult<Option<JobState>> {
-    // Numbers have no gaps, so a number is also how many there are up to it.
-    let rows = events::of_subject(connection, job.key, 0, sequence)?;
-    let mut log = Vec::with_capacity(rows.len());
-    for (place, row) in rows.iter().enumerate() {
-        if usize::try_from(row.sequence).ok() != Some(place + 1) {
-            let gap = format!("events of job {} have a gap before {}", job.id, row.sequence);
-            return Err(StoreError::Corrupt(gap));
-        }
-        let event = JobEvent::from_parts(&row.event_type, &row.data)
-            .map_err(|error| StoreError::Corrupt(format!("an event: {error}")))?;
-        log.push((event, Timestamp(row.at)));
-    }
-    Ok(crate::lifecycle::fold(log.iter().map(|(event, at)| (event, *at))))
 }
 
 fn complete_draft(

@@ -66,7 +66,7 @@ pub use feed::{FeedEvent, FeedFilter, FeedPage, FeedPasses, FeedStep};
 pub use files::{Descriptor, Output};
 pub use gate::Gate;
 pub use health::TROUBLE_KEPT_MILLIS;
-pub use intake::{BatchAnswer, NewJob, folded};
+pub use intake::{BatchAnswer, NewJob};
 pub use keeping::PurgedPage;
 pub use ledger::RECEIVER_GONE;
 pub use looks::FoundLanes;
@@ -80,7 +80,7 @@ pub use queries::EventView;
 pub use receivers::{ClientErrors, NewCallback, Ordering, RateLimit, Receiver, application_mark};
 pub use replay::{REPLAY_QUEUE, REPLAY_TYPE, ReplayCount, ReplayOrder, ReplayProgress, ReplayStep};
 pub use sealer::Sealer;
-pub use stored::StoredJob;
+pub use stored::{StoredJob, folded};
 pub use takers::{JobWish, TakesDeliveries, TakesJobs};
 pub use view::job as job_view;
 

@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::ids::{Key, Timestamp};
-use crate::lifecycle::{Failure, JobResult, JobState, Status, Submission, born};
+use crate::lifecycle::{Failure, JobEvent, JobResult, JobState, Status, Submission, born};
 use crate::store::jobs::{FinalJob, JobRow, LiveChange, LiveJob, StateRow, phase};
-use crate::store::{StoreError, StoreResult};
+use crate::store::{StoreError, StoreResult, events};
 
 /// One job with everything that decisions and views need.
 #[derive(Clone, Debug)]
@@ -198,4 +198,33 @@ pub fn queue_place(now: Timestamp, key: Key) -> i64 {
 /// Nothing, as JSON.
 pub fn json_null() -> Box<RawValue> {
     RawValue::NULL.to_owned()
+}
+
+/// Folds a job's events; for whoever checks that log and row tell one story.
+pub fn folded(
+    connection: &mut crate::store::Connection,
+    job: &StoredJob,
+) -> StoreResult<Option<JobState>> {
+    state_at(connection, job, i64::MAX)
+}
+
+/// The state of a job at one of its events.
+pub(super) fn state_at(
+    connection: &mut crate::store::Connection,
+    job: &StoredJob,
+    sequence: i64,
+) -> StoreResult<Option<JobState>> {
+    // Numbers have no gaps, so a number is also how many there are up to it.
+    let rows = events::of_subject(connection, job.key, 0, sequence)?;
+    let mut log = Vec::with_capacity(rows.len());
+    for (place, row) in rows.iter().enumerate() {
+        if usize::try_from(row.sequence).ok() != Some(place + 1) {
+            let gap = format!("events of job {} have a gap before {}", job.id, row.sequence);
+            return Err(StoreError::Corrupt(gap));
+        }
+        let event = JobEvent::from_parts(&row.event_type, &row.data)
+            .map_err(|error| StoreError::Corrupt(format!("an event: {error}")))?;
+        log.push((event, Timestamp(row.at)));
+    }
+    Ok(crate::lifecycle::fold(log.iter().map(|(event, at)| (event, *at))))
 }

@@ -224,38 +224,6 @@ pub fn touch(connection: &mut Connection, receiver: Key, at: i64) -> StoreResult
     Ok(())
 }
 
-/// The stamp that tells whether what is remembered of an application's endpoints still holds.
-pub fn application_version(connection: &mut Connection, application: Key) -> StoreResult<i64> {
-    #[derive(QueryableByName)]
-    struct Version {
-        #[diesel(sql_type = BigInt)]
-        version: i64,
-    }
-    let sql = "SELECT version FROM applications WHERE id = ?";
-    let rows: Vec<Version> =
-        connection.load_of("applications", Statement::new(sql).bind(application))?;
-    Ok(rows.first().map_or(0, |row| row.version))
-}
-
-/// Says that endpoints or signing secrets of an application have changed.
-pub fn stamp_application(
-    connection: &mut Connection,
-    application: Key,
-    version: i64,
-) -> StoreResult<()> {
-    let sql = "UPDATE applications SET version = ? WHERE id = ?";
-    connection.execute(Statement::new(sql).bind(version).bind(application))?;
-    Ok(())
-}
-
-/// Holds an application for this transaction. Written and not selected for update, since that would
-/// hold up whoever appends something of the application.
-pub fn hold_application(connection: &mut Connection, application: Key) -> StoreResult<()> {
-    let sql = "UPDATE applications SET version = version WHERE id = ?";
-    connection.execute(Statement::new(sql).bind(application))?;
-    Ok(())
-}
-
 /// All endpoints of an application, disabled ones as well.
 pub fn endpoints(connection: &mut Connection, application: Key) -> StoreResult<Vec<ReceiverRow>> {
     const SQL: &str = concat!(

@@ -1,5 +1,5 @@
-//! What an endpoint's deliveries are signed with: shared secrets and ed25519 keys, of which
-//! several may sign side by side while receivers change over.
+//! The shared secrets and ed25519 keys of an endpoint: made, shown, ended. Several may sign side by
+//! side while receivers change over. What those who send read of them is in `key_ring`.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use crate::engine::applications::{Caller, PLACE as SECRET_PLACE, draw_secret, is
 use crate::engine::core::Core;
 use crate::engine::error::{EngineError, EngineResult};
 use crate::engine::stored::read_id;
-use crate::formats::{Ed25519Key, Signature, SigningKeys, SigningSecret};
+use crate::formats::{Ed25519Key, Signature, SigningSecret};
 use crate::ids::{Key, Timestamp, new_id, new_stamp};
 use crate::store::applications::{CredentialRow, kind};
 use crate::store::receivers::ReceiverRow;
@@ -49,7 +49,7 @@ impl SecretKind {
         }
     }
 
-    fn read(row: &CredentialRow) -> SecretKind {
+    pub(super) fn read(row: &CredentialRow) -> SecretKind {
         if row.kind == kind::ENDPOINT_KEY { SecretKind::Ed25519 } else { SecretKind::Hmac }
     }
 }
@@ -105,49 +105,6 @@ pub struct PublicKeyView {
     pub date_created: Timestamp,
     /// When it stops to sign.
     pub date_expires: Option<Timestamp>,
-}
-
-/// What signs deliveries, and until when each of them does.
-pub struct KeyRing {
-    /// Shared secrets, the newest first.
-    pub secrets: Vec<Dated<SigningSecret>>,
-    /// Key pairs, the newest first.
-    pub ed25519: Vec<Dated<Ed25519Key>>,
-}
-
-/// A key with its end.
-pub struct Dated<T> {
-    /// Key of its row.
-    pub credential: Key,
-    /// When it stops to sign.
-    pub expires_at: Option<Timestamp>,
-    /// The key.
-    pub value: T,
-}
-
-impl KeyRing {
-    /// Those that sign at a time.
-    pub fn at(&self, now: Timestamp) -> SigningKeys {
-        SigningKeys { secrets: signing(&self.secrets, now), ed25519: signing(&self.ed25519, now) }
-    }
-
-    /// The rows of those that sign at a time.
-    pub fn credentials_at(&self, now: Timestamp) -> Vec<Key> {
-        let secrets = self.secrets.iter().filter(|dated| dated.signs_at(now));
-        let pairs = self.ed25519.iter().filter(|dated| dated.signs_at(now));
-        let secrets = secrets.map(|dated| dated.credential);
-        secrets.chain(pairs.map(|dated| dated.credential)).collect()
-    }
-}
-
-impl<T> Dated<T> {
-    fn signs_at(&self, now: Timestamp) -> bool {
-        self.expires_at.is_none_or(|end| end > now)
-    }
-}
-
-fn signing<T: Clone>(all: &[Dated<T>], now: Timestamp) -> Vec<T> {
-    all.iter().filter(|dated| dated.signs_at(now)).map(|dated| dated.value.clone()).collect()
 }
 
 fn active_of(rows: &[CredentialRow], kind: SecretKind, now: Timestamp) -> usize {
@@ -226,7 +183,7 @@ pub(super) fn insert(
     applications::insert_endpoint_credential(transaction, endpoint.id, &row)
 }
 
-fn place_of(kind: SecretKind) -> &'static str {
+pub(super) fn place_of(kind: SecretKind) -> &'static str {
     match kind {
         SecretKind::Hmac => SECRET_PLACE,
         SecretKind::Ed25519 => KEY_PLACE,
@@ -384,67 +341,11 @@ impl Engine {
         }
         if keys.is_empty() { Err(EngineError::NoPublicKey(id)) } else { Ok(keys) }
     }
-
-    /// What signs an endpoint's deliveries.
-    pub async fn endpoint_keys(&self, endpoint: Key) -> EngineResult<KeyRing> {
-        let rows = self
-            .store
-            .read(move |connection| applications::endpoint_credentials(connection, endpoint))
-            .await?;
-        Ok(self.key_ring(&rows))
-    }
-
-    /// What signs deliveries to an application's callbacks.
-    pub async fn application_keys(&self, application: Key) -> EngineResult<KeyRing> {
-        let rows = self
-            .store
-            .read(move |connection| {
-                applications::credentials(connection, application, kind::SIGNING_SECRET)
-            })
-            .await?;
-        Ok(self.key_ring(&rows))
-    }
-
-    /// One that cannot be read is left out: the others still sign.
-    fn key_ring(&self, rows: &[CredentialRow]) -> KeyRing {
-        let mut keys = KeyRing { secrets: Vec::new(), ed25519: Vec::new() };
-        let now = self.now();
-        for row in rows.iter().filter(|row| is_active(row, now)) {
-            let (credential, expires_at) = (row.id, row.expires_at.map(Timestamp));
-            let read = match SecretKind::read(row) {
-                SecretKind::Hmac => self.open_secret(row).map(|value| {
-                    keys.secrets.push(Dated { credential, expires_at, value });
-                }),
-                SecretKind::Ed25519 => self.open_pair(row).map(|value| {
-                    keys.ed25519.push(Dated { credential, expires_at, value });
-                }),
-            };
-            if read.is_err() {
-                tracing::error!(credential, "a signing secret cannot be read");
-            }
-        }
-        keys
-    }
-
-    fn open_secret(&self, row: &CredentialRow) -> EngineResult<SigningSecret> {
-        SigningSecret::parse(&self.open_text(row)?).map_err(|error| corrupt(error.to_string()))
-    }
-
-    fn open_pair(&self, row: &CredentialRow) -> EngineResult<Ed25519Key> {
-        Ed25519Key::parse(&self.open_text(row)?).map_err(|error| corrupt(error.to_string()))
-    }
-
-    fn open_text(&self, row: &CredentialRow) -> EngineResult<String> {
-        let sealed = row.sealed.as_deref().unwrap_or_default();
-        let plain = self.core.sealer.open(place_of(SecretKind::read(row)), sealed);
-        let plain = plain.map_err(|error| corrupt(error.to_string()))?;
-        String::from_utf8(plain).map_err(|error| corrupt(error.to_string()))
-    }
 }
 
 /// Makes every node read the endpoint's keys anew.
 fn stamp(transaction: &mut Transaction<'_>, row: &mut ReceiverRow) -> StoreResult<()> {
     row.version = new_stamp();
     receivers::update_endpoint(transaction, row)?;
-    receivers::stamp_application(transaction, row.application_id, new_stamp())
+    applications::stamp(transaction, row.application_id, new_stamp())
 }

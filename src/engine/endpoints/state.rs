@@ -14,7 +14,7 @@ use crate::engine::stored::read_id;
 use crate::ids::{SubjectKind, Timestamp, new_id, new_stamp};
 use crate::lifecycle::EventType;
 use crate::store::receivers::ReceiverRow;
-use crate::store::{StoreResult, Transaction, lanes, receivers};
+use crate::store::{StoreResult, Transaction, applications, lanes, receivers};
 
 /// Why an endpoint is disabled that somebody disabled.
 pub(super) const BY_REQUEST: &str = "by_request";
@@ -102,7 +102,7 @@ fn tell(
     row.updated_at = Some(now.0);
     row.version = new_stamp();
     receivers::update_endpoint(transaction, row)?;
-    receivers::stamp_application(transaction, row.application_id, new_stamp())?;
+    applications::stamp(transaction, row.application_id, new_stamp())?;
     ledger.forget_endpoints(row.application_id);
     let occurrence = Occurrence {
         subject: row.id,

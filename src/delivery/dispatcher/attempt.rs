@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dispatcher::Dispatcher;
-use super::outcome::{Judged, judge, next};
+use super::Dispatcher;
+use crate::delivery::outcome::{Judged, judge, next};
 use crate::egress::{Method, Outgoing};
 use crate::engine::{ClosedAttempt, EngineResult, Ordering, OwedDelivery, Record, delivery_manner};
 use crate::formats::{AttemptView, Judgement, PreviousFailure, SigningKeys, Verdict};
