@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Engine;
-use super::applications::Caller;
+use super::callers::Caller;
 use super::error::{EngineError, EngineResult};
 use super::stored::{read_id, read_json};
 use crate::ids::{Key, Timestamp};

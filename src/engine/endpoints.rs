@@ -18,7 +18,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Engine;
-use super::applications::Caller;
+use super::callers::Caller;
 use super::error::{EngineError, EngineResult};
 use super::operation::subject;
 use crate::ids::{Key, new_id, new_stamp};

@@ -4,7 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::Engine;
-use super::applications::Caller;
+use super::callers::Caller;
 use super::core::Core;
 use super::error::{EngineError, EngineResult};
 use super::ledger::{Ledger, Occurrence};

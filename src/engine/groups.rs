@@ -4,8 +4,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Engine;
-use super::applications::Caller;
 use super::apply::complete;
+use super::callers::Caller;
 use super::error::{EngineError, EngineResult};
 use super::ledger::Ledger;
 use super::operation::subject;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Engine;
-use super::applications::Caller;
+use super::callers::Caller;
 use super::catalog::SourceName;
 use super::claim::PLACE;
 use super::error::{EngineError, EngineResult};

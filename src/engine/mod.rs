@@ -7,6 +7,7 @@
 mod applications;
 mod apply;
 mod bells;
+mod callers;
 mod catalog;
 mod claim;
 mod claim_deliveries;
@@ -48,8 +49,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-pub use applications::{Barred, Caller, NewApplication, SCOPES, lookup_of, parse_scopes};
+pub use applications::NewApplication;
 pub use bells::Bells;
+pub use callers::{Barred, Caller, SCOPES, lookup_of, parse_scopes};
 pub use catalog::{Catalog, Checked, JobType, MadeBy, SourceName};
 pub use core::Core;
 pub use deliveries::{

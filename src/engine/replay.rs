@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Engine;
-use super::applications::Caller;
+use super::callers::Caller;
 use super::error::{EngineError, EngineResult};
 use super::feed::{Spot, spots_after};
 use super::intake::NewJob;

@@ -6,8 +6,9 @@
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool};
 
-use super::connection::{Connection, Location};
+use super::connection::Connection;
 use super::error::{StoreError, StoreResult};
+use super::location::Location;
 use super::statement::Statement;
 use crate::ids::Key;
 

@@ -11,9 +11,10 @@ mod tally;
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
 
-use super::connection::{Backend, Connection};
+use super::connection::Connection;
 use super::error::StoreResult;
 use super::feed::{self, Member, NewChunk};
+use super::location::Backend;
 use super::nodes;
 use super::statement::Statement;
 use crate::ids::Key;

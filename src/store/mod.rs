@@ -25,6 +25,7 @@ pub mod idempotency;
 pub mod jobs;
 pub mod lanes;
 pub mod lists;
+mod location;
 pub mod nodes;
 pub mod receivers;
 pub mod retention;
@@ -32,8 +33,9 @@ pub mod retention;
 use std::fs::File;
 use std::sync::Arc;
 
-pub use connection::{Backend, Connection, FromRow, Location};
+pub use connection::{Connection, FromRow};
 pub use error::{StoreError, StoreResult};
+pub use location::{Backend, Location};
 pub use rows::{Column, Kind, OnConflict, Rows};
 pub use statement::{Cell, Sql, Statement};
 pub use writer::{Executor, Operation, Run, Transaction, Writer};

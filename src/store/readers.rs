@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connection::{Backend, Connection, Location};
+use super::connection::Connection;
 use super::error::{StoreError, StoreResult};
+use super::location::{Backend, Location};
 
 /// Connections that are kept at most.
 const MOST: u32 = 4;

@@ -10,8 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::connection::{Backend, Connection, Location};
+use super::connection::Connection;
 use super::error::{StoreError, StoreResult};
+use super::location::{Backend, Location};
 use super::nodes;
 use crate::ids::Key;
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{DeliveryFilter, Engine};
-use crate::engine::applications::Caller;
+use crate::engine::callers::Caller;
 use crate::engine::error::{EngineError, EngineResult};
 use crate::engine::operation::subject;
 use crate::engine::record::follow;

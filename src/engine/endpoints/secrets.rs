@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{corrupt, own, subjects};
 use crate::engine::Engine;
-use crate::engine::applications::{Caller, PLACE as SECRET_PLACE, draw_secret, is_active};
+use crate::engine::applications::{PLACE as SECRET_PLACE, draw_secret, is_active};
+use crate::engine::callers::Caller;
 use crate::engine::core::Core;
 use crate::engine::error::{EngineError, EngineResult};
 use crate::engine::stored::read_id;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::merge::{self, HeaderChanges, RateChange};
 use super::{corrupt, view};
 use crate::engine::Engine;
-use crate::engine::applications::Caller;
+use crate::engine::callers::Caller;
 use crate::engine::error::EngineResult;
 use crate::engine::receivers::{
     ClientErrors, ENDPOINT, Ordering, PLACE, RateLimit, Receiver, SealedReceiver, bare_row, lane,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{EndpointView, own, subjects, view};
 use crate::engine::Engine;
-use crate::engine::applications::Caller;
+use crate::engine::callers::Caller;
 use crate::engine::core::Core;
 use crate::engine::error::EngineResult;
 use crate::engine::ledger::{Ledger, Occurrence};

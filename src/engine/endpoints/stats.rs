@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::view;
 use crate::engine::Engine;
-use crate::engine::applications::Caller;
+use crate::engine::callers::Caller;
 use crate::engine::error::EngineResult;
 use crate::ids::Timestamp;
 use crate::store::deliveries::{TriedRow, phase};

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{own, view};
 use crate::engine::Engine;
-use crate::engine::applications::Caller;
+use crate::engine::callers::Caller;
 use crate::engine::core::Core;
 use crate::engine::error::{EngineError, EngineResult};
 use crate::engine::ledger::{Ledger, Occurrence, Test};

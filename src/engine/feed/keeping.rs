@@ -7,7 +7,7 @@ use super::Engine;
 use crate::engine::error::EngineResult;
 use crate::engine::operation::subject;
 use crate::ids::{Key, Timestamp};
-use crate::store::feed::{self, Ages, OldChunks};
+use crate::store::feed::keeping::{Ages, OldChunks, old_chunks, remove};
 
 /// Chunks that one step looks at.
 const STEP_CHUNKS: i64 = 500;
@@ -88,7 +88,7 @@ impl Engine {
         let cursor = pass.cursor;
         let ages = Ages { before: before.0, settled: before.plus_millis(-SETTLING_MILLIS).0 };
         let look = move |connection: &mut crate::store::Connection| {
-            feed::old_chunks(connection, ages, cursor, STEP_CHUNKS, STEP_EVENTS)
+            old_chunks(connection, ages, cursor, STEP_CHUNKS, STEP_EVENTS)
         };
         let found = self.store.read(look).await?;
         let gone = found.gone.clone();
@@ -96,7 +96,7 @@ impl Engine {
             0
         } else {
             self.custom(vec![subject("retention", 0)], move |transaction, _, _| {
-                Ok(feed::remove(transaction, &gone)?)
+                Ok(remove(transaction, &gone)?)
             })
             .await?
         };

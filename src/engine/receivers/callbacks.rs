@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{CALLBACK, PLACE, RateLimit, Receiver, SealedReceiver, bare_row, lane};
-use crate::engine::applications::Caller;
+use crate::engine::callers::Caller;
 use crate::engine::core::Core;
 use crate::engine::error::{EngineError, EngineResult};
 use crate::engine::operation::subject;

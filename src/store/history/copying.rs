@@ -7,8 +7,9 @@ use diesel::QueryableByName;
 use diesel::sql_types::Text;
 
 use super::{Lot, Pattern};
-use crate::store::connection::{Backend, Connection};
+use crate::store::connection::Connection;
 use crate::store::error::StoreResult;
+use crate::store::location::Backend;
 use crate::store::statement::Statement;
 
 /// Columns that hold times.

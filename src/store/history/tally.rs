@@ -7,8 +7,9 @@ use diesel::sql_types::BigInt;
 
 use super::UNBOUNDED;
 use crate::ids::Key;
-use crate::store::connection::{Backend, Connection};
+use crate::store::connection::Connection;
 use crate::store::error::StoreResult;
+use crate::store::location::Backend;
 use crate::store::statement::Statement;
 
 /// Which jobs are looked at, and what each of them must have.
