@@ -76,7 +76,7 @@ where
 const DONE: i64 = 100_000;
 
 /// Rows of a live table as the newest one, that come and go.
-fn pass_through(connection: &mut Connection, table: &str, changes: &str) {
+pub(crate) fn pass_through(connection: &mut Connection, table: &str, changes: &str) {
     let sql = format!(
         "CREATE TEMP TABLE copies AS SELECT t.*, n FROM generate_series(1, {DONE}) AS n, \
          (SELECT * FROM {table} ORDER BY id DESC LIMIT 1) AS t; \

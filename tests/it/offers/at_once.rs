@@ -13,6 +13,7 @@ use ringback::lifecycle::Command;
 use serde_json::value::RawValue;
 
 use crate::deliveries::received;
+use crate::history::pass_through;
 use crate::support::database::{Backend, Database, block_on, number, on_both};
 use crate::support::node::{Node, callback, of_job, scripted_job, wish};
 
@@ -132,6 +133,38 @@ async fn what_is_new_takes_its_turn_among_what_waits(database: Database) {
     let left = node.engine.claim(vec![("default".to_owned(), 9)], 9).await.unwrap();
     let left: Vec<_> = left.jobs.iter().map(|claimed| claimed.job.id).collect();
     assert_eq!(left, [batch.jobs[0].id, batch.jobs[2].id]);
+}
+
+/// On Postgres claims begin where the last one came to, once it is dear to begin at the start.
+#[test]
+fn what_something_new_pushes_out_is_found_by_the_next_claim() {
+    let database = Database::fresh(Backend::Postgres);
+    let mut bystander = database.connect();
+    let begin = "SET idle_in_transaction_session_timeout = 0; \
+                 BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()";
+    bystander.batch(begin).unwrap();
+    block_on(async {
+        let node = Node::start(&database).await;
+        let (caller, _) = node.application("shop").await;
+        let claim = async |room| node.engine.claim(vec![("default".to_owned(), room)], room).await;
+        // While searches are cheap it learns how short they are.
+        node.submit(&caller, with_priority(1)).await;
+        claim(1).await.unwrap();
+        let first = node.submit(&caller, with_priority(1)).await.id;
+        pass_through(&mut database.connect(), "live_jobs", "ready_sequence = n");
+        // Farther apart than what is committed late.
+        node.clock.shift_millis(1_000);
+        node.submit(&caller, with_priority(1)).await;
+        let catcher = Catcher::with_room(2);
+        node.engine.offer_jobs(Arc::downgrade(&catcher) as _);
+        let new = [9, 9].map(with_priority).to_vec();
+        let batch = node.engine.submit_batch(&caller, new, None, None, "request").await.unwrap();
+        let taken: Vec<_> = catcher.jobs().iter().map(|taken| taken.job.id).collect();
+        assert_eq!(taken, [batch.jobs[0].id, batch.jobs[1].id]);
+        let next = claim(1).await.unwrap();
+        assert_eq!(next.jobs.first().map(|claimed| claimed.job.id), Some(first));
+    });
+    drop(bystander);
 }
 
 /// On SQLite, where all that waits for a lock goes into one transaction, but for what had its turn
