@@ -98,6 +98,7 @@ impl StoredJob {
         LiveJob {
             id: self.key,
             application_id: self.application,
+            group_id: self.group,
             queue: self.submission.queue.clone(),
             priority: self.submission.priority,
             phase: if state.run_at <= now { phase::READY } else { phase::WAITING },

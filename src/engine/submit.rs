@@ -236,17 +236,11 @@ fn join(transaction: &mut Transaction<'_>, submit: &Submit, id: Uuid) -> EngineR
                 return Err(EngineError::not_found("group", id));
             }
             new.total = 1;
-            match Status::from_number(lone.state.status) {
-                Status::Success => new.success = 1,
-                Status::Error => new.error = 1,
-                Status::Stopped => new.stopped = 1,
-                _ => {}
-            }
         }
         groups::insert(transaction, std::slice::from_ref(&new))?;
         row = groups::hold(transaction, id)?;
-        if let (Some(lone), Some(row)) = (lone, &row) {
-            jobs::join_group(transaction, lone.state.id, row.id)?;
+        if let (Some(lone), Some(row)) = (lone, row.as_mut().filter(|row| row.id == new.id)) {
+            take_in(transaction, row, lone.state.id)?;
         }
     }
     let row = row.ok_or_else(|| StoreError::Corrupt(format!("group {id} vanished")))?;
@@ -257,6 +251,22 @@ fn join(transaction: &mut Transaction<'_>, submit: &Submit, id: Uuid) -> EngineR
         return Err(EngineError::GroupSealed(id));
     }
     Ok(row)
+}
+
+/// Makes a job that was alone the first one of its group, which counts its end if it has ended.
+fn take_in(transaction: &mut Transaction<'_>, row: &mut GroupRow, lone: Key) -> StoreResult<()> {
+    if jobs::join_group(transaction, lone, row.id)? {
+        return Ok(());
+    }
+    for job in jobs::load_final(transaction, &[lone])? {
+        match Status::from_number(job.state.status) {
+            Status::Success => row.success = 1,
+            Status::Error => row.error = 1,
+            Status::Stopped => row.stopped = 1,
+            _ => {}
+        }
+    }
+    groups::update(transaction, std::slice::from_ref(row))
 }
 
 fn gather(

@@ -115,7 +115,7 @@ pub struct StateRow {
 /// Columns of a job that is live.
 macro_rules! live_columns {
     () => {
-        "l.id, j.public_id, j.application_id, j.group_id, j.receiver_id, j.created_at, \
+        "l.id, j.public_id, j.application_id, l.group_id, j.receiver_id, j.created_at, \
          CAST(1 AS BIGINT) AS live, l.status, l.updated_at, l.attempt, l.lost_nodes, l.token, \
          l.last_sequence, l.progress, l.announced_progress, l.announced_at, l.started_at, \
          CAST(NULL AS BIGINT) AS completed_at, CAST(NULL AS TEXT) AS result, l.failure_code, \
@@ -180,12 +180,12 @@ pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<J
 
 /// How live jobs stand, by key, held for this transaction; for those who know the rest.
 pub fn load_states(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<StateRow>> {
-    connection.load_by_keys(
-        "SELECT l.id, j.group_id, l.status, l.updated_at, l.attempt, l.lost_nodes, l.token, \
-         l.last_sequence, l.progress, l.announced_progress, l.announced_at, l.started_at, \
-         l.failure_code, l.failure_detail, l.run_at \
-         FROM live_jobs l LEFT JOIN jobs j ON j.id = l.id WHERE l.id @key @lock",
-        "ORDER BY l.id FOR UPDATE OF l",
+    connection.load_by_keys_of(
+        "live_jobs",
+        "SELECT id, group_id, status, updated_at, attempt, lost_nodes, token, last_sequence, \
+         progress, announced_progress, announced_at, started_at, failure_code, failure_detail, \
+         run_at FROM live_jobs WHERE id @key @lock",
+        "ORDER BY id FOR UPDATE",
         keys.iter().map(|key| Cell::from(*key)).collect(),
     )
 }
@@ -389,8 +389,12 @@ pub fn types(
     Ok(rows.into_iter().map(|row| (row.id, row.job_type)).collect())
 }
 
-/// Puts a job that was alone into a group.
-pub fn join_group(connection: &mut Connection, job: Key, group: Key) -> StoreResult<usize> {
-    let sql = "UPDATE jobs SET group_id = ? WHERE id = ? AND group_id IS NULL";
-    connection.execute(Statement::new(sql).bind(group).bind(job))
+/// Puts a job that was alone into a group; whether it is live, so that its end will see that.
+pub fn join_group(connection: &mut Connection, job: Key, group: Key) -> StoreResult<bool> {
+    // First what whoever ends the job holds: so either it sees the group, or this sees the end.
+    let sql = "UPDATE live_jobs SET group_id = ? WHERE id = ?";
+    let is_live = connection.execute(Statement::new(sql).bind(group).bind(job))? > 0;
+    let sql = "UPDATE jobs SET group_id = ? WHERE id = ?";
+    connection.execute(Statement::new(sql).bind(group).bind(job))?;
+    Ok(is_live)
 }

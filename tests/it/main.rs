@@ -19,6 +19,7 @@ mod engine;
 mod feed;
 mod fixtures;
 mod fuzz_api;
+mod groups;
 mod handlers;
 mod history;
 mod kills;

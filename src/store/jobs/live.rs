@@ -12,6 +12,8 @@ pub struct LiveJob {
     pub id: Key,
     /// Owner.
     pub application_id: Key,
+    /// Explicit group.
+    pub group_id: Option<Key>,
     /// Pool of work.
     pub queue: String,
     /// Larger first.
@@ -79,6 +81,7 @@ impl LiveJob {
 const NEW_LIVE: &[Column] = &[
     ("id", Kind::Int),
     ("application_id", Kind::Int),
+    ("group_id", Kind::Int),
     ("queue", Kind::Text),
     ("priority", Kind::Int),
     ("phase", Kind::Int),
@@ -111,6 +114,7 @@ pub fn insert_live<'a>(
         rows.push([
             job.id.into(),
             job.application_id.into(),
+            job.group_id.into(),
             job.queue.as_str().into(),
             job.priority.into(),
             job.phase.into(),

@@ -1,0 +1,1 @@
+ALTER TABLE live_jobs DROP COLUMN group_id;
