@@ -263,13 +263,18 @@ impl Receiver {
 
     /// Whether its use on this day is noted.
     pub(super) fn is_noted(&self, now: Timestamp) -> bool {
-        now.millis_since(self.last_used_at) < DAY_MILLIS
+        is_of_this_day(self.last_used_at.0, now)
     }
 
     /// When tries happen.
     pub fn schedule(&self) -> &Schedule {
         self.schedule.as_ref().unwrap_or_else(|| self.format.schedule())
     }
+}
+
+/// Whether a use was noted so lately that another one need not be.
+fn is_of_this_day(used_at: i64, now: Timestamp) -> bool {
+    now.millis_since(Timestamp(used_at)) < DAY_MILLIS
 }
 
 /// A row with what every receiver has, and nothing else.

@@ -217,11 +217,10 @@ pub fn keep(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<Key>> 
     Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
-/// Notes the day of use.
-pub fn touch(connection: &mut Connection, receiver: Key, at: i64) -> StoreResult<()> {
+/// Notes the day of use; whether it is still there.
+pub fn touch(connection: &mut Connection, receiver: Key, at: i64) -> StoreResult<bool> {
     let sql = "UPDATE receivers SET last_used_at = ? WHERE id = ?";
-    connection.execute(Statement::new(sql).bind(at).bind(receiver))?;
-    Ok(())
+    Ok(connection.execute(Statement::new(sql).bind(at).bind(receiver))? > 0)
 }
 
 /// All endpoints of an application, disabled ones as well.

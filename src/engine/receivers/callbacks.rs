@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{CALLBACK, PLACE, RateLimit, Receiver, SealedReceiver, bare_row, lane};
+use super::{CALLBACK, PLACE, RateLimit, Receiver, SealedReceiver, bare_row, is_of_this_day, lane};
 use crate::engine::callers::Caller;
 use crate::engine::core::Core;
 use crate::engine::error::{EngineError, EngineResult};
@@ -18,6 +18,9 @@ use crate::engine::{Engine, confused};
 use crate::ids::{Key, Timestamp, new_id};
 use crate::store::{Connection, StoreError, StoreResult, receivers};
 use receivers::ReceiverRow;
+
+/// How often a row is looked for that goes at once.
+const MOST_TRIES: usize = 3;
 
 /// A callback as the caller gave it, checked.
 #[derive(Clone, Debug)]
@@ -98,20 +101,22 @@ impl Engine {
         let wanted = digest.clone();
         let found = self
             .custom(vec![key], move |transaction, _, now| {
-                let mut row = row.clone();
-                row.id = transaction.key()?;
-                receivers::insert(transaction, &row)?;
-                let found = receivers::find(transaction, application, &wanted)?;
-                if let Some(found) = &found {
-                    receivers::touch(transaction, found.id, now.0)?;
+                for _ in 0..MOST_TRIES {
+                    if let Some(found) = receivers::find(transaction, application, &wanted)? {
+                        if is_of_this_day(found.last_used_at, now) {
+                            return Ok(found);
+                        }
+                        // Retention may just be removing it.
+                        if receivers::touch(transaction, found.id, now.0)? {
+                            return Ok(ReceiverRow { last_used_at: now.0, ..found });
+                        }
+                    }
+                    let id = transaction.key()?;
+                    receivers::insert(transaction, &ReceiverRow { id, ..row.clone() })?;
                 }
-                Ok(found.map(|mut found| {
-                    found.last_used_at = now.0;
-                    found
-                }))
+                Err(confused())
             })
             .await?;
-        let found = found.ok_or_else(confused)?;
         let receiver = Arc::new(Receiver::open(found, &self.core.sealer, &self.core.formats)?);
         self.core.receivers.keep(digest, Arc::clone(&receiver));
         Ok(receiver)

@@ -93,6 +93,31 @@ fn a_redelivery_to_a_callback_that_is_just_going_is_refused() {
     });
 }
 
+#[test]
+fn a_callback_that_is_wanted_again_while_it_goes_is_made_anew() {
+    block_on(async {
+        let database = Database::fresh(Backend::Postgres);
+        let world = World::start(&database).await;
+        world.done(callback(&world.receiver.url("/hook"))).await;
+        world.node.send().await;
+        // Its use is noted once a day.
+        world.node.clock.shift_millis(25 * HOUR_MILLIS);
+        let mut retaining = database.connect();
+        retaining.begin().expect("a transaction");
+        let before = later(&world.node).0;
+        assert_eq!(retention::purge_callbacks(&mut retaining, before, 10).expect("SQL"), 1);
+        let submitting = world.done(callback(&world.receiver.url("/hook")));
+        let removing = async {
+            somebody_waits(&database).await;
+            retaining.commit().expect("it is gone");
+        };
+        let (job, ()) = futures_util::future::join(submitting, removing).await;
+        assert_eq!(callbacks(&database), 1);
+        world.node.send().await;
+        assert_eq!(world.delivery_of(job.id).await.status, "delivered");
+    });
+}
+
 on_both!(async a_delivery_that_has_lost_its_receiver_ends_and_holds_up_nobody);
 async fn a_delivery_that_has_lost_its_receiver_ends_and_holds_up_nobody(database: Database) {
     let world = World::start(&database).await;
