@@ -246,6 +246,7 @@ pub(super) fn finish(
     lanes: &mut Vec<i64>,
 ) -> StoreResult<()> {
     unwritten.newborns.change_jobs(&mut changes.moved);
+    unwritten.newborns.drop_jobs(&changes.gone);
     tally(core, transaction, &mut changes, now, lanes)?;
     jobs::update_live(transaction, &changes.moved)?;
     jobs::update_live_in_place(transaction, &changes.in_place)?;

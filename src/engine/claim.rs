@@ -37,8 +37,8 @@ pub(super) fn claim(
         let want = (*room).min(claim.limit.saturating_sub(keys.len()));
         if want > 0 {
             let found = ready(core, transaction, queue, i64::try_from(want).unwrap_or(i64::MAX))?;
-            let (fresh, have_late) = unwritten.newborns.ready(queue, now);
-            batch.is_partial |= found.is_partial || have_late;
+            let fresh = unwritten.newborns.ready(queue);
+            batch.is_partial |= found.is_partial;
             let mut rows = found.rows;
             if !fresh.is_empty() {
                 rows.extend(fresh);

@@ -64,18 +64,16 @@ impl Newborns {
         self.deliveries.insert(row.id, (Some(owed), row));
     }
 
-    /// Ready jobs of a queue, in no promised order, and whether there are others that are too late.
-    pub(super) fn ready(&self, queue: &str, now: Timestamp) -> (Vec<ReadyRow>, bool) {
+    /// Ready jobs of a queue, in no promised order.
+    pub(super) fn ready(&self, queue: &str) -> Vec<ReadyRow> {
         let rows = self.jobs.values().filter(|(job, _)| job.is_some()).map(|(_, row)| row);
         let ready = rows.filter(|row| row.phase == jobs::phase::READY && row.queue == queue);
-        let is_late = |row: &&LiveJob| row.expires_at.is_some_and(|deadline| deadline <= now.0);
-        let (late, ready): (Vec<_>, Vec<_>) = ready.partition(is_late);
         let place = |row: &LiveJob| ReadyRow {
             id: row.id,
             priority: row.priority,
             ready_sequence: row.ready_sequence,
         };
-        (ready.into_iter().map(place).collect(), !late.is_empty())
+        ready.map(place).collect()
     }
 
     /// Whether a job is among them.
@@ -107,6 +105,11 @@ impl Newborns {
     /// Takes a delivery that is due.
     pub(super) fn take_delivery(&mut self, key: Key) -> Option<OwedRow> {
         self.deliveries.get_mut(&key)?.0.take()
+    }
+
+    /// Jobs that have ended: what is kept of them is not written.
+    pub(super) fn drop_jobs(&mut self, gone: &[Key]) {
+        gone.iter().for_each(|key| drop(self.jobs.remove(key)));
     }
 
     /// Changes jobs that are kept here; the other changes are left.

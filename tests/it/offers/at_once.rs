@@ -9,7 +9,7 @@ use ringback::engine::{
     Claimed, ClaimedBatch, ClaimedJob, JobWish, LaneWish, NewJob, OwedDelivery, Record,
     TakesDeliveries, TakesJobs,
 };
-use ringback::lifecycle::Command;
+use ringback::lifecycle::{Command, Status};
 use serde_json::value::RawValue;
 
 use crate::deliveries::received;
@@ -133,6 +133,30 @@ async fn what_is_new_takes_its_turn_among_what_waits(database: Database) {
     let left = node.engine.claim(vec![("default".to_owned(), 9)], 9).await.unwrap();
     let left: Vec<_> = left.jobs.iter().map(|claimed| claimed.job.id).collect();
     assert_eq!(left, [batch.jobs[0].id, batch.jobs[2].id]);
+}
+
+on_both!(async what_comes_too_late_ends_at_once);
+async fn what_comes_too_late_ends_at_once(database: Database) {
+    let node = Node::start(&database).await;
+    let (caller, _) = node.application("shop").await;
+    let catcher = Catcher::with_room(9);
+    node.engine.offer_jobs(Arc::downgrade(&catcher) as _);
+    node.engine.offer_deliveries(Arc::downgrade(&catcher) as _);
+    let late = NewJob {
+        expires_at: Some(node.engine.now().plus_millis(-1)),
+        callback: Some(callback("http://127.0.0.1:9/hook")),
+        ..scripted_job()
+    };
+    let late = node.submit(&caller, late).await.id;
+    let in_time = node.submit(&caller, scripted_job()).await.id;
+    let taken: Vec<_> = catcher.jobs().iter().map(|taken| taken.job.id).collect();
+    assert_eq!(taken, [in_time]);
+    assert_eq!(node.event_types(&caller, late).await, ["job.created", "job.failed"]);
+    assert_eq!(node.job(&caller, late).await.state.status, Status::Error);
+    assert_eq!(number(&database, "SELECT COUNT(*) AS number FROM live_jobs"), 1);
+    let owed = catcher.deliveries();
+    let names: Vec<&str> = owed.iter().map(|owed| owed.event_type.as_str()).collect();
+    assert_eq!(names, ["job.failed"]);
 }
 
 /// On Postgres claims begin where the last one came to, once it is dear to begin at the start.
