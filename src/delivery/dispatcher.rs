@@ -140,7 +140,7 @@ impl Dispatcher {
     pub fn set_shards(&self, owned: &[i64]) {
         let (lost, gained) = {
             let mut lanes = self.lanes();
-            (lanes.set_shards(owned, self.engine.now()), lanes.must_learn())
+            (lanes.set_shards(owned, self.engine.now()), lanes.to_learn().is_some())
         };
         if lost {
             self.lost.send_replace(());
@@ -189,13 +189,16 @@ impl Dispatcher {
     /// Claims what is due and may be sent, and starts sending it.
     pub async fn step(self: &Arc<Self>) -> EngineResult<Step> {
         let _claiming = self.claiming.lock().await;
-        if self.lanes().must_learn() {
-            self.take_over().await?;
-        }
-        let wanted = {
-            let mut lanes = self.lanes();
-            lanes.mark(self.engine.bells.take_lanes());
-            lanes.take_wanted(self.engine.now())
+        let wanted = loop {
+            let gain = {
+                let mut lanes = self.lanes();
+                let Some(gain) = lanes.to_learn() else {
+                    lanes.mark(self.engine.bells.take_lanes());
+                    break lanes.take_wanted(self.engine.now());
+                };
+                gain
+            };
+            self.take_over(gain).await?;
         };
         if wanted.is_empty() {
             return Ok(Step::Idle);
@@ -336,7 +339,8 @@ impl Dispatcher {
             tokio::pin!(rung);
             rung.as_mut().enable();
             // Lanes that were taken over have work that no bell of this process told of.
-            let due = next_due.is_some_and(|due| due <= engine.now()) || self.lanes().must_learn();
+            let due = next_due.is_some_and(|due| due <= engine.now())
+                || self.lanes().to_learn().is_some();
             if due || last_look.elapsed() >= look_period {
                 let began = Instant::now();
                 match self.look().await {

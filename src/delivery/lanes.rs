@@ -29,8 +29,10 @@ pub(super) struct Lanes {
     dirty: HashSet<i64>,
     /// When each shard became ours; `None` while it is not.
     shards: Vec<Option<Timestamp>>,
-    /// What the last owners of newly gained shards left has to be read first.
-    must_learn: bool,
+    /// How often shards became ours.
+    gains: u64,
+    /// Up to which gain it is known what the last owners left.
+    learned: u64,
     /// What the last owners of lanes are still sending.
     elsewhere: HashMap<i64, usize>,
     /// Leased here by the mark of the application.
@@ -66,7 +68,8 @@ impl Lanes {
             lanes: HashMap::new(),
             dirty: HashSet::new(),
             shards: vec![None; usize::try_from(SHARDS).unwrap_or(64)],
-            must_learn: false,
+            gains: 0,
+            learned: 0,
             elsewhere: HashMap::new(),
             held: HashMap::new(),
             asked: HashMap::new(),
@@ -260,6 +263,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_gained_while_the_database_answers_is_still_to_be_learned() {
+        let mut lanes = Lanes::new(lanes().settings);
+        assert_eq!(lanes.to_learn(), None);
+        lanes.set_shards(&[1], Timestamp(0));
+        let asked = lanes.to_learn().expect("one shard");
+        lanes.set_shards(&[1, 2], Timestamp(0));
+        lanes.take_over(asked, &[]);
+        let asked = lanes.to_learn().expect("another one");
+        lanes.set_shards(&[2], Timestamp(0));
+        lanes.take_over(asked, &[]);
+        assert_eq!(lanes.to_learn(), None);
+    }
+
+    #[test]
     fn trouble_is_forgotten_an_hour_after_it_unless_something_waits() {
         let mut lanes = lanes();
         let trouble = |lane| LaneTrouble {
@@ -269,7 +286,8 @@ mod tests {
             closings: 1,
             number: 1,
         };
-        lanes.take_over(&[trouble(LANE), trouble(8)]);
+        let gain = lanes.to_learn().expect("all shards");
+        lanes.take_over(gain, &[trouble(LANE), trouble(8)]);
         let waiting = HashSet::from([8]);
         let hour = Timestamp(0).plus_millis(TROUBLE_KEPT_MILLIS);
         lanes.prune(&waiting, hour);

@@ -39,11 +39,11 @@ impl Dispatcher {
         Ok(next)
     }
 
-    /// Reads what the last owners of lanes left in the database.
-    pub(super) async fn take_over(&self) -> EngineResult<()> {
+    /// Reads what the last owners of lanes left in the database, up to a gain of shards.
+    pub(super) async fn take_over(&self, gain: u64) -> EngineResult<()> {
         self.learn_elsewhere().await?;
         let troubles = self.engine.troubled_lanes().await?;
-        self.lanes().take_over(&troubles);
+        self.lanes().take_over(gain, &troubles);
         Ok(())
     }
 

@@ -24,9 +24,9 @@ impl TakesDeliveries for Dispatcher {
         }
         let wishes = {
             let mut known = self.lanes();
-            match known.must_learn() {
-                true => Vec::new(),
-                false => {
+            match known.to_learn() {
+                Some(_) => Vec::new(),
+                None => {
                     known.mark(lanes.iter().copied());
                     known.take_among(lanes.iter().copied(), self.engine.now())
                 }

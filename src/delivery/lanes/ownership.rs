@@ -19,7 +19,7 @@ impl Lanes {
         let mut lost = false;
         for (shard, since) in self.shards.iter_mut().enumerate() {
             let mine = i64::try_from(shard).is_ok_and(|shard| owned.contains(&shard));
-            self.must_learn |= mine && since.is_none();
+            self.gains += u64::from(mine && since.is_none());
             lost |= !mine && since.is_some();
             *since = if mine { since.or(Some(now)) } else { None };
         }
@@ -42,14 +42,14 @@ impl Lanes {
         self.shards.get(shard_of(lane)).is_some_and(Option::is_some)
     }
 
-    /// Whether what the last owners left has to be read before anything is sent.
-    pub(in crate::delivery) fn must_learn(&self) -> bool {
-        self.must_learn
+    /// The last gain, when what the last owners left has to be read before anything is sent.
+    pub(in crate::delivery) fn to_learn(&self) -> Option<u64> {
+        (self.learned < self.gains).then_some(self.gains)
     }
 
-    /// Takes over what the last owners left of lanes in trouble.
-    pub(in crate::delivery) fn take_over(&mut self, troubles: &[LaneTrouble]) {
-        self.must_learn = false;
+    /// Takes over what the last owners left of lanes in trouble, as it was read after a gain.
+    pub(in crate::delivery) fn take_over(&mut self, gain: u64, troubles: &[LaneTrouble]) {
+        self.learned = gain;
         for trouble in troubles {
             if !self.owns(trouble.lane) {
                 continue;
