@@ -167,14 +167,22 @@ impl Runner {
         }
     }
 
-    /// Queues to ask with their free slots, a different one first each time.
-    fn wanted(&self, room: usize) -> Vec<(String, usize)> {
-        let mut taken: HashMap<String, usize> = HashMap::new();
+    /// How many slots are left of those that queues have of their own.
+    fn own_slots(&self) -> HashMap<&str, usize> {
+        let own = self.limits.queue_slots.iter();
+        let mut left: HashMap<&str, usize> =
+            own.map(|(queue, slots)| (queue.as_str(), *slots)).collect();
         for running in self.running().values() {
-            if self.limits.queue_slots.contains_key(&running.queue) {
-                *taken.entry(running.queue.clone()).or_default() += 1;
+            if let Some(slots) = left.get_mut(running.queue.as_str()) {
+                *slots = slots.saturating_sub(1);
             }
         }
+        left
+    }
+
+    /// Queues to ask with their free slots, a different one first each time.
+    fn wanted(&self, room: usize) -> Vec<(String, usize)> {
+        let own = self.own_slots();
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if !queues.is_empty() {
             queues.rotate_left(1);
@@ -182,8 +190,7 @@ impl Runner {
         queues
             .iter()
             .filter_map(|queue| {
-                let limit = self.limits.queue_slots.get(queue).copied().unwrap_or(usize::MAX);
-                let free = limit.saturating_sub(taken.get(queue).copied().unwrap_or(0)).min(room);
+                let free = own.get(queue.as_str()).map_or(room, |left| room.min(*left));
                 (free > 0).then(|| (queue.clone(), free))
             })
             .collect()

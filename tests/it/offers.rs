@@ -5,7 +5,7 @@ mod at_once;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback::engine::{Caller, REPLAY_QUEUE};
+use ringback::engine::{Caller, NewJob, REPLAY_QUEUE};
 use ringback::handlers;
 use ringback::handlers::runner::{Limits, Runner};
 use ringback::lifecycle::Status;
@@ -147,4 +147,32 @@ async fn queues_with_slots_of_their_own_keep_to_them(database: Database) {
         bounded("its try to end", || runner.busy() == 0).await;
         assert_eq!(node.job(&caller, job.id).await.state.status, status, "{queue}");
     }
+}
+
+on_both!(async a_queue_that_is_full_keeps_no_other_from_being_taken);
+async fn a_queue_that_is_full_keeps_no_other_from_being_taken(database: Database) {
+    let node = Node::start(&database).await;
+    let (caller, _) = node.application("shop").await;
+    let limits = Limits::new(64, [("narrow".to_owned(), 1)].into(), Duration::from_secs(60));
+    let (services, metrics) = (Arc::clone(&node.services), Arc::default());
+    let runner = Arc::new(Runner::new(services, handlers::all(), metrics, limits, || 0.0));
+    runner.take_offers();
+    let noop = |queue: &str, specification: serde_json::Value| NewJob {
+        job_type: "urn:job:noop".to_owned(),
+        queue: queue.to_owned(),
+        specification,
+        ..scripted_job()
+    };
+    for _ in 0..2 {
+        node.submit(&caller, noop("narrow", serde_json::json!({"durationSeconds": 600}))).await;
+    }
+    runner.look().await.unwrap();
+    runner.step().await.unwrap();
+    // There is still one to be had of it, and no slot.
+    runner.look().await.unwrap();
+    runner.step().await.unwrap();
+    let wide = node.submit(&caller, noop("wide", serde_json::Value::Null)).await;
+    bounded("the other one's try to end", || runner.busy() == 1).await;
+    assert_eq!(node.job(&caller, wide.id).await.state.status, Status::Success);
+    runner.drop_all();
 }

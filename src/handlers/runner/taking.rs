@@ -20,11 +20,13 @@ impl Runner {
 impl TakesJobs for Runner {
     /// Queues with slots of their own are left to `step`, which counts them.
     fn wish(&self, queues: &BTreeSet<String>) -> Option<JobWish> {
-        let free = |queue: &&String| !self.limits.queue_slots.contains_key(*queue);
+        let own = self.own_slots();
+        let free = |queue: &&String| !own.contains_key(queue.as_str());
         let queues: Vec<&String> = queues.iter().filter(free).collect();
-        // While others wait it is `step` that lets them take turns.
+        // While others wait it is `step` that lets them take turns; but not for those that are full.
         let others = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let others_wait = others.iter().any(|queue| !queues.contains(&queue));
+        let may_go = |queue: &String| own.get(queue.as_str()).is_none_or(|left| *left > 0);
+        let others_wait = others.iter().any(|queue| may_go(queue) && !queues.contains(&queue));
         drop(others);
         if others_wait || queues.is_empty() || !self.gate.enter() {
             return None;
