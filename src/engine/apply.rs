@@ -15,7 +15,9 @@ use super::stored::{StoredJob, queue_place, read_id};
 use super::unwritten::Unwritten;
 use super::view;
 use crate::ids::{Key, SubjectKind, Timestamp, new_id};
-use crate::lifecycle::{Command, EventType, GroupState, JobEvent, Status, Transition, decide};
+use crate::lifecycle::{
+    Command, EventType, GroupState, JobEvent, JobState, Status, Transition, decide,
+};
 use crate::store::files::JobFile;
 use crate::store::jobs::{FinalJob, LiveChange};
 use crate::store::{StoreError, StoreResult, Transaction, files, groups, jobs};
@@ -79,6 +81,11 @@ pub(super) fn apply(
         let settled = settle(core, transaction, apply, &job, now, &mut changes, &mut lanes)?;
         let transition = match settled {
             Ok(transition) => transition,
+            Err(_) if transaction.is_repeated() && is_done(&apply.command, &job.state) => {
+                let queue = job.submission.queue.clone();
+                answers.push((*place, Ok(Applied { id: job.id, state: job.state, queue, lanes })));
+                continue;
+            }
             Err(refusal) => {
                 answers.push((*place, Err(refusal.into())));
                 continue;
@@ -108,6 +115,17 @@ pub(super) fn apply(
         answer(place, Outcome::Apply(Box::new(result)));
     }
     Ok(())
+}
+
+/// Whether a job is already as a command of somebody without a lease leaves it. On a second run that
+/// is the doing of the first one, whose commit got no answer.
+fn is_done(command: &Command, state: &JobState) -> bool {
+    match command {
+        Command::Stop => state.status == Status::Stopped,
+        Command::Trash => state.deleted_at.is_some(),
+        Command::Restore => state.deleted_at.is_none(),
+        _ => false,
+    }
 }
 
 /// The jobs of these commands, live or final, held for this transaction.

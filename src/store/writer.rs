@@ -288,9 +288,10 @@ impl<O: Operation> Worker<O> {
         }
     }
 
-    /// One transaction over one operation. That somebody else was in the way is no answer to it.
+    /// One transaction over one operation. That somebody else was in the way is no answer to it, and
+    /// neither is a commit that got none.
     fn attempt_alone(&mut self, operation: &O, run: Run) -> Result<Vec<O::Outcome>, Failed> {
-        let mut tries = 1;
+        let (mut tries, mut run) = (1, run);
         loop {
             match self.attempt(&[operation], run) {
                 Err(Failed { error: StoreError::Undone(_), ambiguous: false, .. })
@@ -298,6 +299,7 @@ impl<O: Operation> Worker<O> {
                 {
                     tries += 1;
                 }
+                Err(Failed { ambiguous: true, .. }) if run != Run::Repeated => run = Run::Repeated,
                 other => return other,
             }
         }

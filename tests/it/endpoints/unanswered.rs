@@ -1,12 +1,15 @@
 //! A connection that breaks during COMMIT leaves open what lasted. The writer does the work again,
 //! and nobody is refused what was done the first time.
 
-use ringback::engine::{EndpointPatch, EndpointSettings, NewEndpoint};
+use ringback::engine::{EndpointPatch, EndpointSettings, NewEndpoint, Output};
 use ringback::formats::Signature;
+use ringback::ids::new_id;
+use ringback::lifecycle::Status;
 
 use super::{World, address, events};
 use crate::support::database::{Database, block_on, number};
 use crate::support::forgetful::Forgetful;
+use crate::support::node::scripted_job;
 use crate::support::receiver::Reply;
 
 /// Does something whose commit gets no answer.
@@ -79,6 +82,43 @@ async fn deliveries(way: &Forgetful, database: &Database) {
     assert_eq!((skipped.status, skipped.reason.as_deref()), ("exhausted", Some("skipped")));
     unanswered(way, engine.redeliver(&world.caller, first.id)).await.expect("it is owed again");
     assert_eq!(world.whole(first.id).await.status, "pending");
+}
+
+#[test]
+fn what_became_of_jobs_and_files_without_an_answer_is_no_refusal() {
+    let way = Forgetful::start();
+    let database = Database::fresh_in(way.url());
+    block_on(jobs_and_files(&way, &database));
+}
+
+async fn jobs_and_files(way: &Forgetful, database: &Database) {
+    let world = World::start(database).await;
+    let (engine, caller) = (&world.node.engine, &world.caller);
+    let job = unanswered(way, world.node.submit(caller, scripted_job())).await;
+    let stopped = unanswered(way, engine.stop(caller, job.id)).await.expect("it is stopped");
+    assert_eq!(stopped.state.status, Status::Stopped);
+    assert!(engine.stop(caller, job.id).await.is_err(), "it was stopped before");
+    unanswered(way, engine.trash(caller, job.id)).await.expect("it is in the trash");
+    assert!(engine.trash(caller, job.id).await.is_err(), "it is gone");
+
+    let version = new_id();
+    let output = Output {
+        path: "/a.txt".to_owned(),
+        version,
+        file_id: new_id(),
+        size: 3,
+        sha256: "0".repeat(64),
+        media_type: "text/plain".to_owned(),
+        acl: "private".to_owned(),
+    };
+    let file = unanswered(way, engine.put_file(caller, output)).await.expect("it is stored");
+    assert_eq!((file.path.as_str(), file.version), ("/a.txt", version));
+    let path = || "/a.txt".to_owned();
+    unanswered(way, engine.delete_file(caller, path())).await.expect("it is deleted");
+    assert!(engine.delete_file(caller, path()).await.is_err(), "it is gone");
+    let told = "SELECT COUNT(*) AS number FROM events WHERE type IN \
+                ('job.stopped', 'job.trashed', 'file.created', 'file.deleted')";
+    assert_eq!(number(database, told), 4);
 }
 
 #[test]
