@@ -51,11 +51,12 @@ impl Changes {
     }
 }
 
-/// Writes all but the events, which are among the unwritten afterwards.
+/// Writes all but the events, which are among the unwritten afterwards. `held` are the jobs.
 pub(super) fn apply(
     core: &Core,
     transaction: &mut Transaction<'_>,
     applies: &[(usize, &Apply)],
+    mut held: HashMap<Key, StoredJob>,
     now: Timestamp,
     unwritten: &mut Unwritten,
     answer: &mut impl FnMut(usize, Outcome),
@@ -63,7 +64,6 @@ pub(super) fn apply(
     if applies.is_empty() {
         return Ok(());
     }
-    let mut held = hold(transaction, applies)?;
     let receivers = core.receivers(transaction, held.values().filter_map(|job| job.receiver))?;
     let mut changes = Changes::after(unwritten);
     let mut group_lanes = Vec::new();
@@ -129,7 +129,7 @@ fn is_done(command: &Command, state: &JobState) -> bool {
 }
 
 /// The jobs of these commands, live or final, held for this transaction.
-fn hold(
+pub(super) fn hold(
     transaction: &mut Transaction<'_>,
     applies: &[(usize, &Apply)],
 ) -> StoreResult<HashMap<Key, StoredJob>> {

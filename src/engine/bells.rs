@@ -27,6 +27,12 @@ pub struct Bells {
 }
 
 impl Bells {
+    /// Events were committed.
+    pub(super) fn ring_news(&self) {
+        self.relay.notify_one();
+        self.feed.notify_waiters();
+    }
+
     /// Queues have ready jobs.
     pub fn ring_queues(&self, queues: impl IntoIterator<Item = String>) {
         let mut known = self.queues.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::fronts::Fronts;
 use super::receivers::{RateLimit, Receiver, ReceiverCache};
@@ -33,8 +32,6 @@ pub struct Core {
     /// How far claims have come in each queue and lane.
     pub(super) queues: Fronts<String>,
     pub(super) lanes: Fronts<i64>,
-    /// Whether events were appended that those who follow the feed have not been told of.
-    pub(super) has_news: AtomicBool,
 }
 
 impl Core {

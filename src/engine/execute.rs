@@ -1,26 +1,41 @@
 //! Runs a batch of operations in one transaction, kind by kind, so that each kind needs one
 //! statement a table however many operations there are.
 
-use super::apply::apply;
+use std::collections::{BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use super::apply::{apply, hold};
 use super::claim::claim;
 use super::claim_deliveries::claim_deliveries;
 use super::core::Core;
 use super::error::EngineError;
 use super::health::Conditions;
-use super::operation::{Operation, Outcome};
+use super::operation::{Apply, Operation, Outcome, Submit};
 use super::record::record;
+use super::stored::StoredJob;
 use super::submit::submit;
 use super::takers::Taken;
 use super::unwritten::Unwritten;
-use crate::store::{Run, StoreError, StoreResult, Transaction};
+use crate::ids::Key;
+use crate::lifecycle::Command;
+use crate::store::{Backend, Run, StoreError, StoreResult, Transaction, groups};
 
-/// One answer an operation, in their order, and what this node has taken of what they made ready.
+/// What comes of a transaction besides its answers.
+pub struct Besides {
+    /// What this node has taken of what it made ready.
+    pub(super) taken: Taken,
+    /// Whether those who follow the feed want to be told.
+    pub(super) has_news: bool,
+}
+
+/// One answer an operation, in their order, and what comes of it besides.
 pub(super) fn execute(
     core: &Core,
     transaction: &mut Transaction<'_>,
     operations: &[&Operation],
     run: Run,
-) -> StoreResult<(Vec<Outcome>, Taken)> {
+) -> StoreResult<(Vec<Outcome>, Besides)> {
     let now = core.clock.now();
     if run != Run::First {
         // What the undone transaction had found is not claimed.
@@ -45,11 +60,17 @@ pub(super) fn execute(
         }
     };
     let mut unwritten = Unwritten::default();
-    submit(core, transaction, &submits, run, &mut unwritten, &mut answer)?;
-    apply(core, transaction, &applies, now, &mut unwritten, &mut answer)?;
+    let mut held = hold(transaction, &applies)?;
+    hold_groups(transaction, &submits, &applies, &held)?;
+    for (job, group) in submit(core, transaction, &submits, run, &mut unwritten, &mut answer)? {
+        if let Some(job) = held.get_mut(&job) {
+            job.group = Some(group);
+        }
+    }
+    apply(core, transaction, &applies, held, now, &mut unwritten, &mut answer)?;
     if records.iter().any(|(_, record)| record.receiver_gone || Conditions::are_told_by(record)) {
         // What is owed to a receiver that wants nothing more, or to an endpoint that is disabled now.
-        unwritten.write(transaction, core)?;
+        unwritten.write(transaction)?;
     }
     record(core, transaction, &records, now, &mut answer)?;
     // Claims come last, so that they find what this very batch made ready or due.
@@ -60,13 +81,13 @@ pub(super) fn execute(
                 answer(place, Outcome::Claim(claimed));
             }
             Operation::ClaimDeliveries(operation) => {
-                unwritten.write_events(transaction, core)?;
+                unwritten.write_events(transaction)?;
                 let newborns = &mut unwritten.newborns;
                 let claimed = claim_deliveries(core, transaction, operation, now, newborns)?;
                 answer(place, Outcome::ClaimDeliveries(claimed));
             }
             Operation::Custom(custom) => {
-                unwritten.write(transaction, core)?;
+                unwritten.write(transaction)?;
                 match (custom.run)(transaction, core, now) {
                     Err(EngineError::Store(error)) => return Err(error),
                     result => answer(place, Outcome::Custom(result)),
@@ -76,9 +97,37 @@ pub(super) fn execute(
         }
     }
     let taken = Taken::of(core, transaction, &mut outcomes, now, &mut unwritten)?;
-    unwritten.write(transaction, core)?;
+    unwritten.write(transaction)?;
     let missing = || StoreError::Corrupt("an operation got no answer".to_owned());
     let outcomes: StoreResult<_> =
         outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect();
-    Ok((outcomes?, taken))
+    Ok((outcomes?, Besides { taken, has_news: transaction.has_appended() }))
+}
+
+/// Holds the groups that jobs join or end in, in the order in which everybody does. One by itself is
+/// held by whoever needs it.
+fn hold_groups(
+    transaction: &mut Transaction<'_>,
+    submits: &[(usize, &Submit)],
+    applies: &[(usize, &Apply)],
+    held: &HashMap<Key, StoredJob>,
+) -> StoreResult<()> {
+    if transaction.backend() == Backend::Sqlite {
+        return Ok(());
+    }
+    let may_end = |apply: &&(usize, &Apply)| !matches!(apply.1.command, Command::Progress { .. });
+    let ending =
+        applies.iter().filter(may_end).filter_map(|(_, apply)| held.get(&apply.job)?.group);
+    let mut keys: BTreeSet<Key> = ending.collect();
+    let joined: BTreeSet<Uuid> = submits.iter().filter_map(|(_, submit)| submit.joins()).collect();
+    if keys.len() + joined.len() < 2 {
+        return Ok(());
+    }
+    if !joined.is_empty() {
+        let joined: Vec<Uuid> = joined.into_iter().collect();
+        keys.extend(groups::known(transaction, &joined)?);
+    }
+    let keys: Vec<Key> = keys.into_iter().collect();
+    groups::load(transaction, &keys)?;
+    Ok(())
 }

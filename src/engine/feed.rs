@@ -5,7 +5,6 @@ mod keeping;
 pub use keeping::{FeedPasses, FeedStep};
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::Relaxed;
 
 use uuid::Uuid;
 
@@ -195,14 +194,6 @@ impl Engine {
             }
         }
         Ok(FeedPage { events, next, more })
-    }
-
-    /// Tells those who follow the feed of what has just been committed.
-    pub(super) fn tell_news(core: &super::Core, bells: &super::Bells) {
-        if core.has_news.swap(false, Relaxed) {
-            bells.relay.notify_one();
-            bells.feed.notify_waiters();
-        }
     }
 }
 

@@ -176,7 +176,7 @@ fn append(
         };
         ledger.announce(transaction, core, occurrence, || data, lanes)?;
     }
-    ledger.write(transaction, core)
+    ledger.write(transaction)
 }
 
 impl Engine {

@@ -76,7 +76,7 @@ impl Engine {
                     let mut ledger = Ledger::default();
                     complete(core, transaction, &mut row, now, &mut ledger, &mut lanes)?;
                     groups::update(transaction, std::slice::from_ref(&row))?;
-                    ledger.write(transaction, core)?;
+                    ledger.write(transaction)?;
                 }
                 let receivers = core.receivers(transaction, row.receiver_id)?;
                 let receiver = row.receiver_id.and_then(|key| receivers.get(&key));

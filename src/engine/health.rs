@@ -93,7 +93,7 @@ impl Conditions {
                 disable(core, transaction, &mut ledger, &mut row, reason, now, lanes)?;
             }
         }
-        ledger.write(transaction, core)
+        ledger.write(transaction)
     }
 }
 

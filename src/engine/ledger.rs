@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -224,12 +223,8 @@ impl Ledger {
     }
 
     /// Writes what was gathered.
-    pub(super) fn write(
-        &mut self,
-        transaction: &mut Transaction<'_>,
-        core: &Core,
-    ) -> StoreResult<()> {
-        self.write_but(transaction, core, None)
+    pub(super) fn write(&mut self, transaction: &mut Transaction<'_>) -> StoreResult<()> {
+        self.write_but(transaction, None)
     }
 
     /// Writes what was gathered but the live rows of deliveries to callbacks, which the newborns hold
@@ -237,7 +232,6 @@ impl Ledger {
     pub(super) fn write_but(
         &mut self,
         transaction: &mut Transaction<'_>,
-        core: &Core,
         mut newborns: Option<&mut Newborns>,
     ) -> StoreResult<()> {
         if self.events.is_empty() {
@@ -260,7 +254,7 @@ impl Ledger {
             }
         }
         deliveries::insert_live(transaction, live)?;
-        core.has_news.store(true, Relaxed);
+        transaction.append();
         *self = Ledger::default();
         Ok(())
     }

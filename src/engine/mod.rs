@@ -43,7 +43,6 @@ mod work;
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -149,7 +148,6 @@ impl Engine {
             takers: takers::Takers::default(),
             queues: fronts::Fronts::default(),
             lanes: fronts::Fronts::default(),
-            has_news: AtomicBool::new(false),
             disable_after_millis: i64::try_from(parts.disable_after.as_millis())
                 .ok()
                 .filter(|millis| *millis > 0),
@@ -161,11 +159,13 @@ impl Engine {
             Arc::new(move |transaction: &mut Transaction<'_>, operations: &[&Operation], run| {
                 execute::execute(&shared, transaction, operations, run)
             });
-        let (told, rung, observe) = (Arc::clone(&core), Arc::clone(&bells), parts.observe_batch);
-        let committed = move |operations, taken: takers::Taken| {
-            taken.hand_over();
+        let (rung, observe) = (Arc::clone(&bells), parts.observe_batch);
+        let committed = move |operations, besides: execute::Besides| {
+            besides.taken.hand_over();
             observe(operations);
-            Engine::tell_news(&told, &rung);
+            if besides.has_news {
+                rung.ring_news();
+            }
         };
         let writer = Writer::start(parts.store.location(), executor, committed)?;
         let mut engine = Engine {

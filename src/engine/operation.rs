@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::core::Core;
 use super::error::EngineResult;
+use super::execute::Besides;
 use super::files::{Descriptor, Output};
 use super::receivers::Receiver;
 use super::stored::StoredJob;
-use super::takers::Taken;
 use crate::ids::{Key, Timestamp};
 use crate::lifecycle::{Command, JobState, Submission};
 use crate::store::deliveries::ClosedAttempt;
@@ -109,6 +109,16 @@ pub struct Submit {
     pub now: Timestamp,
     /// Ties log lines together.
     pub request_id: String,
+}
+
+impl Submit {
+    /// The group that its jobs join.
+    pub(super) fn joins(&self) -> Option<Uuid> {
+        match self.group {
+            GroupChoice::Join(id) => Some(id),
+            _ => None,
+        }
+    }
 }
 
 /// What came of a submission.
@@ -407,7 +417,7 @@ pub fn subject(kind: &str, id: impl Hash) -> u64 {
 
 impl StoreOperation for Operation {
     type Outcome = Outcome;
-    type Aside = Taken;
+    type Aside = Besides;
 
     fn subjects(&self, add: &mut dyn FnMut(u64)) {
         match self {
@@ -415,11 +425,11 @@ impl StoreOperation for Operation {
                 if let Some(idempotency) = &submit.idempotency {
                     add(subject("idempotency", (submit.application, &idempotency.key)));
                 }
-                if let GroupChoice::Join(id) = &submit.group {
+                if let Some(id) = submit.joins() {
                     add(subject("group", id));
                 }
             }
-            // Two claims in one transaction would see the same rows.
+            // One at a time: a second one would find only what the first one had no room for.
             Operation::Claim(_) => add(subject("claim", 0)),
             Operation::Apply(apply) => add(subject("job", apply.job)),
             Operation::ClaimDeliveries(claim) => {

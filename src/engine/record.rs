@@ -1,4 +1,4 @@
-//! Deliveries: a node takes due ones with an attempt row written first, and records what came.
+//! What came of attempts is recorded, with what follows from it for deliveries, endpoints and lanes.
 //!
 //! Rows are held in one order by everybody, so that no two transactions wait for each other: live
 //! deliveries, then their lasting rows or their receivers, then lanes; of one table by key. A lasting

@@ -37,6 +37,7 @@ struct Rows {
 }
 
 /// Writes all of the jobs but their events and live rows, which are among the unwritten afterwards.
+/// Jobs that were alone before, with the groups in which they are now.
 pub(super) fn submit(
     core: &Core,
     transaction: &mut Transaction<'_>,
@@ -44,10 +45,11 @@ pub(super) fn submit(
     run: Run,
     unwritten: &mut Unwritten,
     answer: &mut impl FnMut(usize, Outcome),
-) -> StoreResult<()> {
+) -> StoreResult<HashMap<Key, Key>> {
     let mut rows = Rows::default();
-    for (place, submit) in submits {
-        let outcome = match admit(core, transaction, submit, run) {
+    let mut joined = HashMap::new();
+    for (place, submit) in in_order(submits) {
+        let outcome = match admit(core, transaction, submit, run, &mut joined) {
             Ok(Admission::Replay(replay)) => Ok(replay),
             Ok(Admission::Group(group)) => {
                 gather(core, transaction, submit, group, &mut rows, unwritten).map(Ok)?
@@ -59,7 +61,15 @@ pub(super) fn submit(
     }
     jobs::insert(transaction, rows.jobs.iter())?;
     files::insert_job_files(transaction, &rows.files)?;
-    files::insert_sealed(transaction, &rows.sealed)
+    files::insert_sealed(transaction, &rows.sealed)?;
+    Ok(joined)
+}
+
+/// Those that join groups by group: new groups are made in one order, whoever makes them.
+fn in_order<'a>(submits: &'a [(usize, &'a Submit)]) -> Vec<&'a (usize, &'a Submit)> {
+    let mut all: Vec<_> = submits.iter().collect();
+    all.sort_by_key(|(_, submit)| submit.joins());
+    all
 }
 
 enum Admission {
@@ -74,6 +84,7 @@ fn admit(
     transaction: &mut Transaction<'_>,
     submit: &Submit,
     run: Run,
+    joined: &mut HashMap<Key, Key>,
 ) -> EngineResult<Admission> {
     let done = Admission::Replay(Submitted::New { queues: Vec::new(), lanes: Vec::new() });
     if run == Run::Repeated
@@ -95,15 +106,15 @@ fn admit(
     }
     // Groups that the application may not join are refused before the key is taken: errors are
     // not remembered.
-    let joined = match &submit.group {
-        GroupChoice::Join(id) => Some(join(transaction, submit, *id)?),
+    let group = match &submit.group {
+        GroupChoice::Join(id) => Some(join(transaction, submit, *id, joined)?),
         _ => None,
     };
     if let Some(replay) = take_key(transaction, submit)? {
         return Ok(Admission::Replay(replay));
     }
     let total = i64::try_from(submit.drafts.len()).unwrap_or(i64::MAX);
-    let group = match (&submit.group, joined) {
+    let group = match (&submit.group, group) {
         (GroupChoice::Sealed { id, receiver }, _) => {
             let mut row = new_group(transaction, submit, *id)?;
             row.receiver_id = receiver.as_ref().map(|receiver| receiver.key);
@@ -225,7 +236,12 @@ fn replay(row: &IdempotencyRow, asked: &Idempotency) -> EngineResult<Submitted> 
 }
 
 /// The group of that id, held; made when nobody has it yet.
-fn join(transaction: &mut Transaction<'_>, submit: &Submit, id: Uuid) -> EngineResult<GroupRow> {
+fn join(
+    transaction: &mut Transaction<'_>,
+    submit: &Submit,
+    id: Uuid,
+    joined: &mut HashMap<Key, Key>,
+) -> EngineResult<GroupRow> {
     let mut row = groups::hold(transaction, id)?;
     if row.is_none() {
         let mut new = new_group(transaction, submit, id)?;
@@ -241,6 +257,7 @@ fn join(transaction: &mut Transaction<'_>, submit: &Submit, id: Uuid) -> EngineR
         row = groups::hold(transaction, id)?;
         if let (Some(lone), Some(row)) = (lone, row.as_mut().filter(|row| row.id == new.id)) {
             take_in(transaction, row, lone.state.id)?;
+            joined.insert(lone.state.id, row.id);
         }
     }
     let row = row.ok_or_else(|| StoreError::Corrupt(format!("group {id} vanished")))?;

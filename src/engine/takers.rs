@@ -115,7 +115,7 @@ impl Taken {
                 transaction.carry();
                 let asked = ClaimDeliveries { node: core.takers.node().0, lanes: wish.clone() };
                 let deliveries = taken.deliveries.insert(Asked { taker, wish, found: None });
-                unwritten.write_events(transaction, core)?;
+                unwritten.write_events(transaction)?;
                 let newborns = &mut unwritten.newborns;
                 let claimed = claim_deliveries(core, transaction, &asked, now, newborns)?;
                 let emptied = emptied_lanes(&deliveries.wish, &claimed);

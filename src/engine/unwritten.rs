@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::core::Core;
 use super::ledger::Ledger;
 use super::stored::StoredJob;
 use crate::ids::{Key, Timestamp};
@@ -25,21 +24,13 @@ pub(super) struct Unwritten {
 
 impl Unwritten {
     /// Writes the events. Their deliveries to callbacks are among the live rows afterwards.
-    pub(super) fn write_events(
-        &mut self,
-        transaction: &mut Transaction<'_>,
-        core: &Core,
-    ) -> StoreResult<()> {
-        self.ledger.write_but(transaction, core, Some(&mut self.newborns))
+    pub(super) fn write_events(&mut self, transaction: &mut Transaction<'_>) -> StoreResult<()> {
+        self.ledger.write_but(transaction, Some(&mut self.newborns))
     }
 
     /// Writes everything.
-    pub(super) fn write(
-        &mut self,
-        transaction: &mut Transaction<'_>,
-        core: &Core,
-    ) -> StoreResult<()> {
-        self.write_events(transaction, core)?;
+    pub(super) fn write(&mut self, transaction: &mut Transaction<'_>) -> StoreResult<()> {
+        self.write_events(transaction)?;
         self.newborns.write(transaction)
     }
 }

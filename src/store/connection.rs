@@ -1,7 +1,7 @@
 //! One connection to either database.
 //!
-//! The enum's two arms meet only here and in `dialect/`: everybody else writes one statement for
-//! both. Must not know any table.
+//! The enum's two arms meet only here, in `dialect/` and in `migrations`: everybody else writes one
+//! statement for both. Must not know any table.
 
 use diesel::connection::SimpleConnection;
 use diesel::deserialize::QueryableByName;

@@ -92,13 +92,13 @@ pub fn list(
     limit: i64,
 ) -> StoreResult<Vec<FileRow>> {
     // Comparisons are by bytes on both sides: SQLite compares so by itself, Postgres is told.
-    let (collate, end) = match connection.backend() {
-        super::Backend::Sqlite => ("", "?"),
-        super::Backend::Postgres => (" COLLATE \"C\"", "?"),
+    let collate = match connection.backend() {
+        super::Backend::Sqlite => "",
+        super::Backend::Postgres => " COLLATE \"C\"",
     };
     let sql = format!(
         "{}WHERE f.application_id = ? AND f.deleted_at IS NULL AND f.path{collate} >= ? \
-         AND f.path{collate} > ? AND f.path{collate} < {end} ORDER BY f.path{collate} LIMIT ?",
+         AND f.path{collate} > ? AND f.path{collate} < ? ORDER BY f.path{collate} LIMIT ?",
         file_select!()
     );
     connection.load(

@@ -56,8 +56,12 @@ pub struct GroupRow {
     pub updated_at: i64,
 }
 
-const COLUMNS: &str = "id, public_id, application_id, receiver_id, sealed, completed_at, total, \
-                       success, error, stopped, last_sequence, request_id, created_at, updated_at";
+macro_rules! columns {
+    () => {
+        "id, public_id, application_id, receiver_id, sealed, completed_at, total, success, error, \
+         stopped, last_sequence, request_id, created_at, updated_at"
+    };
+}
 
 const ALL: &[Column] = &[
     ("id", Kind::Int),
@@ -103,30 +107,43 @@ pub fn insert(connection: &mut Connection, groups: &[GroupRow]) -> StoreResult<(
 /// Groups by key, held for this transaction.
 pub fn load(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<GroupRow>> {
     connection.load_by_keys(
-        "SELECT id, public_id, application_id, receiver_id, sealed, completed_at, total, \
-         success, error, stopped, last_sequence, request_id, created_at, updated_at \
-         FROM groups WHERE id @key @lock",
+        concat!("SELECT ", columns!(), " FROM groups WHERE id @key @lock"),
         "ORDER BY id FOR UPDATE",
         keys.iter().map(|key| Cell::from(*key)).collect(),
     )
 }
 
+/// Groups by their ids outside, as far as they are there.
+pub fn known(connection: &mut Connection, ids: &[uuid::Uuid]) -> StoreResult<Vec<Key>> {
+    #[derive(QueryableByName)]
+    struct Known {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+    }
+    let rows = connection.load_by_keys::<Known>(
+        "SELECT id FROM groups WHERE public_id @key",
+        "",
+        ids.iter().map(|id| Cell::from(*id)).collect(),
+    )?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
 /// Groups by key, for reading.
 pub fn read(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<GroupRow>> {
-    let sql = format!("SELECT {COLUMNS} FROM groups WHERE id @key");
-    connection.load_by_keys(&sql, "", keys.iter().map(|key| Cell::from(*key)).collect())
+    let sql = concat!("SELECT ", columns!(), " FROM groups WHERE id @key");
+    connection.load_by_keys(sql, "", keys.iter().map(|key| Cell::from(*key)).collect())
 }
 
 /// One group by its id outside, held for this transaction.
 pub fn hold(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<GroupRow>> {
     let lock = connection.for_update();
-    let sql = format!("SELECT {COLUMNS} FROM groups WHERE public_id = ?{lock}");
-    connection.first(Statement::new(sql).bind(id))
+    let sql = concat!("SELECT ", columns!(), " FROM groups WHERE public_id = ?");
+    connection.first(Statement::new(format!("{sql}{lock}")).bind(id))
 }
 
 /// One group by its id outside, for reading.
 pub fn find(connection: &mut Connection, id: uuid::Uuid) -> StoreResult<Option<GroupRow>> {
-    let sql = format!("SELECT {COLUMNS} FROM groups WHERE public_id = ?");
+    let sql = concat!("SELECT ", columns!(), " FROM groups WHERE public_id = ?");
     connection.first(Statement::new(sql).bind(id))
 }
 

@@ -14,7 +14,7 @@ struct ValueRow {
     value: i64,
 }
 
-/// Reserves `count` keys; the first of them. Runs in a transaction of its own.
+/// Reserves `count` keys; the first of them. The counter is held until the transaction ends.
 pub fn reserve_keys(connection: &mut Connection, count: i64) -> StoreResult<Key> {
     let sql = "UPDATE counters SET value = value + ? WHERE name = 'keys' RETURNING value";
     let row = connection.first::<ValueRow>(Statement::new(sql).bind(count))?;

@@ -62,6 +62,8 @@ pub struct Transaction<'a> {
     run: Run,
     /// Whether something is run along that no operation asked for.
     carries: bool,
+    /// Whether events were appended.
+    appends: bool,
 }
 
 /// Row keys that belong to one writer. A block that was reserved in a transaction is only as
@@ -82,6 +84,16 @@ impl Transaction<'_> {
         }
         self.keys.next += 1;
         Ok(self.keys.next - 1)
+    }
+
+    /// Events are appended: those who follow them want to be told after the commit.
+    pub fn append(&mut self) {
+        self.appends = true;
+    }
+
+    /// Whether events were appended.
+    pub fn has_appended(&self) -> bool {
+        self.appends
     }
 
     /// Something is run along from here on that no operation asked for: should that fail, the
@@ -315,7 +327,7 @@ impl<O: Operation> Worker<O> {
         let Worker { connection: Some(connection), keys, executor, .. } = self else {
             return Err(before(StoreError::Closed));
         };
-        let mut transaction = Transaction { connection, keys, run, carries: false };
+        let mut transaction = Transaction { connection, keys, run, carries: false, appends: false };
         // A defect in one operation must not take the writer, and with it the server, along.
         let run = AssertUnwindSafe(|| {
             let executed = executor(&mut transaction, operations, run)?;

@@ -59,7 +59,7 @@ pub(super) fn switch_off(
 ) -> StoreResult<()> {
     let mut ledger = Ledger::default();
     disable(core, transaction, &mut ledger, row, reason, now, lanes)?;
-    ledger.write(transaction, core)
+    ledger.write(transaction)
 }
 
 /// Enables an endpoint that is held and disabled, with its event. Its lane may be tried at once.
@@ -82,7 +82,7 @@ pub(super) fn switch_on(
     let mut ledger = Ledger::default();
     let data = json!({ "backlog": backlog });
     tell(core, transaction, &mut ledger, row, EventType::EndpointEnabled, &data, now, lanes)?;
-    ledger.write(transaction, core)
+    ledger.write(transaction)
 }
 
 /// Writes the row with its next event. The stamp comes first, so that the event meets the endpoint

@@ -55,7 +55,7 @@ impl Engine {
                 let test = Test { manner: manner::PING, example: None };
                 let delivery =
                     announce(core, transaction, &mut ledger, row, test, &request_id, now)?;
-                ledger.write(transaction, core)?;
+                ledger.write(transaction)?;
                 Ok(delivery)
             })
             .await?;
@@ -111,7 +111,7 @@ impl Engine {
                     let id = announce(core, transaction, &mut ledger, row, test, &request_id, now)?;
                     triggered.push(Triggered { id, endpoint_id });
                 }
-                ledger.write(transaction, core)?;
+                ledger.write(transaction)?;
                 Ok((triggered, lanes))
             })
             .await?;

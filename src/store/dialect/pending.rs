@@ -81,7 +81,8 @@ impl Postgres {
         let writes = std::mem::take(&mut self.pending);
         let mut shape = DefaultHasher::new();
         for Write { change, rows } in &writes {
-            (change, rows.table, rows.len(), rows.columns.len()).hash(&mut shape);
+            (change, rows.table, rows.len()).hash(&mut shape);
+            rows.columns.iter().for_each(|(name, _)| name.hash(&mut shape));
         }
         let may_join = self.joined.len() < MOST_JOINED;
         if may_join || self.joined.contains(&shape.finish()) {
