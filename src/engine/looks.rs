@@ -13,7 +13,7 @@ use crate::ids::{Key, Timestamp};
 use crate::store::deliveries::Depth;
 use crate::store::jobs::{LeaseRow, QueueDepth};
 use crate::store::lanes::LaneTrouble;
-use crate::store::{deliveries, jobs, lanes, receivers};
+use crate::store::{Connection, deliveries, jobs, lanes, nodes, receivers};
 
 /// Lanes that have something to send.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +108,16 @@ impl Engine {
     /// The versions that these endpoints have now.
     pub async fn endpoint_versions(&self, keys: Vec<Key>) -> EngineResult<HashMap<Key, i64>> {
         Ok(self.store.read(move |connection| receivers::versions(connection, &keys)).await?)
+    }
+
+    /// How many nodes are at work on the database, this one among them once it beats.
+    pub async fn nodes_alive(&self) -> EngineResult<i64> {
+        let now = self.now();
+        let look = move |connection: &mut Connection| {
+            let now = connection.database_now()?.unwrap_or(now.0);
+            nodes::alive(connection, now)
+        };
+        Ok(self.store.read(look).await?)
     }
 
     /// Live jobs by queue and phase, for metrics.

@@ -329,6 +329,14 @@ impl Connection {
         }
     }
 
+    /// The process of the database that serves this connection, where it has one of its own.
+    pub fn process(&mut self) -> StoreResult<Option<i64>> {
+        match self {
+            Connection::Sqlite(_) => Ok(None),
+            Connection::Postgres(_) => postgres::process(self),
+        }
+    }
+
     /// The database's own time in microseconds, by which leases are judged. On SQLite that is this
     /// machine's, asked for by the caller through its clock.
     pub fn database_now(&mut self) -> StoreResult<Option<i64>> {

@@ -275,6 +275,59 @@ fn an_interrupt_ends_the_filling_of_a_history() {
 }
 
 #[test]
+fn an_interrupt_while_a_database_is_made_leaves_none() {
+    let database = Database::fresh(Backend::Postgres);
+    let url = url(&database);
+    // Nobody makes a database meanwhile.
+    let holder = database.hold("LOCK TABLE pg_database IN SHARE MODE");
+    let arguments = [
+        "bench",
+        "--jobs",
+        "5",
+        "--pairs",
+        "1",
+        "--hanging",
+        "1",
+        "--endpoints",
+        "1",
+        "--database",
+        &url,
+    ];
+    let bench = start_ringback(&arguments, database.folder());
+    let mut connection = database.connect();
+    eventually("it to make a database", PATIENCE, || {
+        let waiting = "SELECT COUNT(*) AS number FROM pg_stat_activity \
+                       WHERE wait_event_type = 'Lock' AND query LIKE 'CREATE DATABASE ringback_bench%'";
+        (number_on(&mut connection, waiting) == 1).then_some(())
+    });
+    assert!(signal(bench.pid(), "TERM"), "it is running");
+    drop(holder);
+    eventually("it to end", PATIENCE, || (!runs(bench.pid(), "bench")).then_some(()));
+    let pid = bench.pid();
+    let left = format!(
+        "SELECT COUNT(*) AS number FROM pg_database WHERE datname LIKE 'ringback_bench_{pid}_%'"
+    );
+    assert_eq!(number_on(&mut connection, &left), 0);
+}
+
+#[test]
+fn a_database_on_which_somebody_works_is_left_alone() {
+    let database = Database::fresh(Backend::Postgres);
+    let _server = Server::on(&database, &[]);
+    let url = url(&database);
+    let key = fs::read_to_string(format!("{}/master.key", data_dir(&database))).expect("its key");
+    let key = [("RINGBACK_MASTER_KEY", key.trim())];
+    let bench = ["bench", "--jobs", "5", "--database", &url];
+    let refused = ringback_with(Path::new("."), &bench, &key, PATIENCE).failure().stderr;
+    assert!(refused.contains("another ringback server is at work"), "{refused}");
+    let written = "SELECT COUNT(*) AS number FROM applications";
+    assert_eq!(number_on(&mut database.connect(), written), 0);
+    let bad = [("RINGBACK_MASTER_KEY", "zz")];
+    let refused = ringback_with(Path::new("."), &bench, &bad, PATIENCE).failure().stderr;
+    assert!(refused.contains("master_key must be 64 hex digits"), "{refused}");
+}
+
+#[test]
 fn a_killed_bench_takes_its_server_along() {
     let database = Database::fresh(Backend::Sqlite);
     let url = url(&database);

@@ -111,6 +111,16 @@ impl Crew {
         Ok(())
     }
 
+    /// Who has ended by now, and how: what else went wrong may come of that.
+    pub(super) fn fallen(&mut self) -> Option<String> {
+        let ended = self.children.iter_mut().filter(|(name, _)| *name != GUARD);
+        let mut ended = ended.filter_map(|(name, child)| {
+            let status = child.try_wait().ok()??;
+            (!status.success()).then(|| format!("the {name} ended with {status}"))
+        });
+        ended.next()
+    }
+
     /// Asks a process to end in good order, and waits until it has.
     pub(super) async fn stop(&mut self, name: &str) -> anyhow::Result<()> {
         let log = self.log(name, "stderr");

@@ -73,6 +73,7 @@ pub(super) async fn measure(
     let spent = Counters::read(&server).await?.since(&before, ground.location.backend);
     let peak_memory = processes::peak_memory_mib(server.pid).context("the server is gone")?;
 
+    let per_second = rounded(received.per_second());
     let mut faults = received.strange;
     let lost = deliveries.saturating_sub(received.count);
     if lost > 0 {
@@ -90,7 +91,7 @@ pub(super) async fn measure(
     faults.extend(missing);
     let each = |millis: f64| rounded(millis / deliveries as f64);
     let sent = Sent {
-        deliveries_per_second: rounded(received.count as f64 / received.seconds.max(1e-6)),
+        deliveries_per_second: per_second,
         deliveries,
         endpoints,
         cpu_ms_per_delivery: Cpu {
@@ -223,6 +224,13 @@ struct Received {
     strange: Vec<String>,
 }
 
+impl Received {
+    /// From the first one to the last: the first one is where the clock starts.
+    fn per_second(&self) -> f64 {
+        if self.seconds > 0.0 { (self.count - 1) as f64 / self.seconds } else { 0.0 }
+    }
+}
+
 /// Reads what the sink tells until all are there or nothing comes any more.
 async fn receive(mut notices: TcpStream, deliveries: usize) -> anyhow::Result<Received> {
     let (mut received, mut known) = (Received::default(), HashSet::with_capacity(deliveries));
@@ -254,11 +262,11 @@ async fn receive(mut notices: TcpStream, deliveries: usize) -> anyhow::Result<Re
 
 impl Sent {
     /// For people.
-    pub(super) fn table(&self) -> String {
+    pub(super) fn table(&self, database: &str) -> String {
         let cpu = &self.cpu_ms_per_delivery;
         let total = cpu.total.map_or("unknown".to_owned(), |total| format!("{total:.3}"));
         format!(
-            "{} deliveries that were due, to {} endpoints\n\n  deliveries a second   {:.0}\n  \
+            "{} deliveries that were due, to {} endpoints, on {database}\n\n  deliveries a second   {:.0}\n  \
              CPU a delivery        {total} ms (server {:.3})\n  server's peak memory  {:.1} MiB\n  \
              lost                  {}\n  duplicates            {}\n\nevery signature checked, \
              every delivery audited",

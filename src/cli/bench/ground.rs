@@ -18,8 +18,37 @@ pub(super) struct Ground {
     pub url: String,
     pub data: PathBuf,
     pub application: NewApplication,
-    /// A Postgres database of ours, to be dropped by way of another one.
-    made_beside: Option<Location>,
+    _made: Option<Made>,
+}
+
+/// A Postgres database of ours, which is dropped by way of the one that was given, also when somebody
+/// interrupts.
+struct Made {
+    name: String,
+    given: Location,
+}
+
+impl Made {
+    fn create(given: &Location, name: String) -> anyhow::Result<Made> {
+        // It is there before it is asked for: nobody knows how far that comes.
+        let made = Made { name, given: given.clone() };
+        let sql = format!("CREATE DATABASE {}", made.name);
+        Connection::open(given)?.batch(&sql).context(
+            "cannot make an empty database beside the one that was given; the user needs the right \
+             to (ALTER ROLE … CREATEDB)",
+        )?;
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let given = Connection::open(&self.given);
+        if let Err(error) = given.and_then(|mut given| given.batch(&sql)) {
+            output::complain(&format!("cannot drop the database {}: {error:#}", self.name));
+        }
+    }
 }
 
 impl Ground {
@@ -30,30 +59,30 @@ impl Ground {
         Ground::at(&url, folder.join("data"), None).await
     }
 
-    /// An empty one of the same kind, for one run.
-    pub(super) async fn empty_beside(&self, folder: &Path, number: u32) -> anyhow::Result<Ground> {
+    /// An empty one of the same kind as the database that was given, for one run.
+    pub(super) async fn empty(
+        database: Option<&str>,
+        folder: &Path,
+        number: u32,
+    ) -> anyhow::Result<Ground> {
         let data = folder.join(format!("data-{number}"));
-        match self.location.backend {
-            Backend::Sqlite => {
-                let url =
-                    format!("sqlite://{}", folder.join(format!("empty-{number}.db")).display());
-                Ground::at(&url, data, None).await
+        let given = database.map(Location::parse).transpose()?;
+        match given.filter(|given| given.backend == Backend::Postgres) {
+            None => {
+                let file = folder.join(format!("empty-{number}.db"));
+                Ground::at(&format!("sqlite://{}", file.display()), data, None).await
             }
-            Backend::Postgres => {
+            Some(given) => {
                 let name = format!("ringback_bench_{}_{number}", std::process::id());
-                let sql = format!("CREATE DATABASE {name}");
-                Connection::open(&self.location)?.batch(&sql).context(
-                    "cannot make an empty database beside the one that was given; the user needs \
-                     the right to (ALTER ROLE … CREATEDB)",
-                )?;
-                let mut url = url::Url::parse(&self.location.address)?;
+                let mut url = url::Url::parse(&given.address)?;
                 url.set_path(&name);
-                Ground::at(url.as_str(), data, Some(self.location.clone())).await
+                let made = Made::create(&given, name)?;
+                Ground::at(url.as_str(), data, Some(made)).await
             }
         }
     }
 
-    async fn at(url: &str, data: PathBuf, made_beside: Option<Location>) -> anyhow::Result<Ground> {
+    async fn at(url: &str, data: PathBuf, made: Option<Made>) -> anyhow::Result<Ground> {
         let mut location = Location::parse(url)?;
         if location.backend == Backend::Sqlite {
             // In words that hold in the server's working folder too.
@@ -65,7 +94,7 @@ impl Ground {
             Backend::Postgres => location.address.clone(),
         };
         let application = prepare(&url, &data).await?;
-        Ok(Ground { location, url, data, application, made_beside })
+        Ok(Ground { location, url, data, application, _made: made })
     }
 
     /// For commands that work beside the server.
@@ -89,21 +118,6 @@ impl Ground {
     }
 }
 
-/// What was made for one run goes with it, also when somebody interrupts.
-impl Drop for Ground {
-    fn drop(&mut self) {
-        let Some(beside) = &self.made_beside else { return };
-        let dropped = url::Url::parse(&self.url).map_err(anyhow::Error::from).and_then(|url| {
-            let name = url.path().trim_start_matches('/');
-            let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-            Ok(Connection::open(beside)?.batch(&sql)?)
-        });
-        if let Err(error) = dropped {
-            output::complain(&format!("cannot drop {}: {error:#}", self.location.shown()));
-        }
-    }
-}
-
 fn beside(url: &str, data: &Path) -> Config {
     Config { database: Some(url.to_owned()), data_dir: data.to_owned(), ..Config::default() }
 }
@@ -114,6 +128,10 @@ async fn prepare(url: &str, data: &Path) -> anyhow::Result<NewApplication> {
     // Only a server is refused where another one runs, and nothing may be written there before.
     drop(Store::open(url, Access::Server)?);
     let given = Config::load(&Flags::default())?;
+    if given.master_key.is_some() {
+        // Refused here, where it is known whose it is.
+        given.master_key(|| [0; 32])?;
+    }
     let config = beside(url, data);
     if let Some(key) = &given.master_key {
         // The server is started without anybody's variables, so it finds the key here.
@@ -122,6 +140,12 @@ async fn prepare(url: &str, data: &Path) -> anyhow::Result<NewApplication> {
     }
     let engine = open_engine(&config).await?;
     let made = async {
+        let nodes = engine.nodes_alive().await?;
+        anyhow::ensure!(
+            nodes == 0,
+            "another ringback server is at work on the database, or was until a few seconds ago: \
+             what it does would be measured too"
+        );
         let applications = engine.list_applications().await?.len();
         if applications > 0 {
             let live: i64 = engine.queue_depths().await?.iter().map(|depth| depth.jobs).sum();

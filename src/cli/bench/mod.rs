@@ -27,13 +27,14 @@ mod ruler;
 mod server;
 mod sink;
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::say;
 use crew::Crew;
-use deliveries::Sent;
 use ground::Ground;
 use measure::Measured;
 pub use options::Options;
@@ -44,39 +45,68 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     match options.role {
         Some(Role::Load) => load::run(),
         Some(Role::Sink) => sink::run(),
-        None => super::runtime()?.block_on(coordinate(options)),
+        None => {
+            let runtime = super::runtime()?;
+            let mut signals = {
+                let _inside = runtime.enter();
+                Signals::listen()?
+            };
+            let folder = tempfile::Builder::new().prefix("ringback-bench-").tempdir();
+            let folder = folder.context("no temporary folder")?;
+            let worked = runtime.block_on(coordinate(&options, folder.path(), &mut signals));
+            // Its threads may still have a database open in the folder.
+            drop(runtime);
+            let removed = folder.close().context("cannot remove the temporary folder");
+            worked.and(removed)
+        }
     }
 }
 
-async fn coordinate(options: Options) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let folder = tempfile::Builder::new()
-        .prefix("ringback-bench-")
-        .tempdir()
-        .context("no temporary folder")?;
-    let mut crew = Crew::new(folder.path());
+/// What ends a bench before its time.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> anyhow::Error {
+        tokio::select! {
+            _ = self.interrupt.recv() => anyhow::anyhow!("interrupted"),
+            _ = self.terminate.recv() => anyhow::anyhow!("terminated"),
+            _ = self.hangup.recv() => anyhow::anyhow!("the terminal is gone"),
+        }
+    }
+}
+
+async fn coordinate(options: &Options, folder: &Path, signals: &mut Signals) -> anyhow::Result<()> {
+    let mut crew = Crew::new(folder);
     let worked = tokio::select! {
-        worked = work(&options, folder.path(), &mut crew) => worked,
-        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
-        _ = hangup.recv() => Err(anyhow::anyhow!("the terminal is gone")),
+        // A terminal tells the others as well, and that they end is no news then.
+        biased;
+        ended = signals.next() => Err(ended),
+        worked = work(options, folder, &mut crew) => match crew.fallen() {
+            Some(fallen) => worked.context(fallen),
+            None => worked,
+        },
     };
-    // Whatever happened: nobody is left running, and only then the folder goes.
+    // Whatever happened: nobody is left running.
     crew.end().await;
-    folder.close().context("cannot remove the temporary folder")?;
     let faults = worked?;
     anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
     Ok(())
 }
 
 /// Measures and says what came of it; what is wrong with the figures.
-async fn work(
-    options: &Options,
-    folder: &std::path::Path,
-    crew: &mut Crew,
-) -> anyhow::Result<Vec<String>> {
+async fn work(options: &Options, folder: &Path, crew: &mut Crew) -> anyhow::Result<Vec<String>> {
     let plan = options.plan()?;
     if let Some(pairs) = options.pairs {
         let (compared, faults) = pairs::compare(options, pairs, &plan, folder, crew).await?;
@@ -87,7 +117,7 @@ async fn work(
     if options.deliveries {
         let (deliveries, endpoints) = options.due()?;
         let (sent, faults) = deliveries::measure(&ground, deliveries, endpoints, crew).await?;
-        print(options, &sent, Sent::table)?;
+        print(options, &sent, |sent| sent.table(&ground.location.shown()))?;
         return Ok(faults);
     }
     if let Some(history) = options.history {

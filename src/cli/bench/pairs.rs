@@ -115,19 +115,28 @@ pub(super) async fn compare(
     folder: &Path,
     crew: &mut Crew,
 ) -> anyhow::Result<(Compared, Vec<String>)> {
-    let given = Ground::of(options.database.as_deref(), folder).await?;
-    if let Some(history) = options.history {
-        past::fill(&given, plan, history, folder, crew).await?;
-    }
+    let database = options.database.as_deref();
+    let filled = match options.history {
+        Some(history) => {
+            let given = Ground::of(database, folder).await?;
+            past::fill(&given, plan, history, folder, crew).await?;
+            Some(given)
+        }
+        None => None,
+    };
     let mut faults = Vec::new();
     let mut run = async |with: bool, number: u32| {
         let plan = Plan { hanging: if with { plan.hanging } else { 0 }, ..*plan };
-        let new = match with && options.history.is_some() {
-            true => None,
-            false => Some(given.empty_beside(folder, number).await?),
+        let measured = match filled.as_ref().filter(|_| with) {
+            Some(filled) => measure::measure(filled, &plan, folder, crew).await,
+            None => {
+                let empty = Ground::empty(database, folder, number).await?;
+                let measured = measure::measure(&empty, &plan, folder, crew).await;
+                // Whoever uses it is gone before it is.
+                crew.end().await;
+                measured
+            }
         };
-        let measured = measure::measure(new.as_ref().unwrap_or(&given), &plan, folder, crew).await;
-        // Whoever uses a new ground is gone before it is.
         crew.end().await;
         let measured = measured?;
         faults.extend(measured.faults);

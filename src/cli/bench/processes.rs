@@ -1,10 +1,6 @@
 //! What processes used, read from `/proc`.
 
-use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
-
-use crate::config;
 
 /// Linux counts CPU in these, whatever the machine (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -38,68 +34,14 @@ fn status_mib(pid: u32, name: &str) -> Option<f64> {
     Some(kib / 1_024.0)
 }
 
-/// The process at the other end of a Postgres URL, if it runs on this machine and we may see it.
-pub(super) fn postmaster(url: &str) -> Option<u32> {
-    let url = url::Url::parse(url).ok()?;
-    let parameter =
-        |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
-    let variable = |name: &str| {
-        let found = config::libpq_environment().find(|(known, _)| known == name)?;
-        found.1.into_string().ok()
+/// The first process of the database that this process serves a connection of, if both run on this
+/// machine. A number from elsewhere, or from another container, is nobody's or somebody else's here.
+pub(super) fn postmaster(backend: u32) -> Option<u32> {
+    let is_postgres = |pid: u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        ["postgres", "postmaster"].contains(&name.trim_end()).then_some(pid)
     };
-    // In the order in which the client library looks.
-    let port = parameter("port").map(|port| port.into_owned());
-    let port = port.or_else(|| url.port().map(|port| port.to_string()));
-    let port = port.or_else(|| variable("PGPORT"));
-    let port = port.map_or(Some(5_432), |port| port.parse().ok())?;
-    let host = parameter("host").map(|host| host.into_owned());
-    let host = host.or_else(|| url.host_str().map(str::to_owned));
-    let host = host.or_else(|| variable("PGHOST")).unwrap_or_default();
-    let local = host.is_empty() || host.starts_with('/');
-    let loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-    let sockets = match (local, loopback) {
-        (true, _) => unix_listeners(&format!("/.s.PGSQL.{port}")),
-        (_, true) => tcp_listeners(port),
-        _ => return None,
-    };
-    // Its children inherit the socket; the one whose parent does not hold it is the server.
-    let holders: Vec<u32> = all().filter(|pid| holds(*pid, &sockets)).collect();
-    holders.iter().copied().find(|pid| stat(*pid).is_some_and(|s| !holders.contains(&s.parent)))
-}
-
-fn tcp_listeners(port: u16) -> HashSet<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
-    let suffix = format!(":{port:04X}");
-    let mut inodes = HashSet::new();
-    for table in tables.iter().flatten() {
-        for line in table.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            if let [_, address, _, "0A", ..] = fields.as_slice()
-                && address.ends_with(&suffix)
-                && let Some(inode) = fields.get(9)
-            {
-                inodes.insert((*inode).to_owned());
-            }
-        }
-    }
-    inodes
-}
-
-fn unix_listeners(suffix: &str) -> HashSet<String> {
-    let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let lines = table.lines().filter(|line| line.ends_with(suffix));
-    lines.filter_map(|line| line.split_whitespace().nth(6).map(str::to_owned)).collect()
-}
-
-fn holds(pid: u32, sockets: &HashSet<String>) -> bool {
-    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).any(
-        |target: std::path::PathBuf| {
-            let inode = Path::to_str(&target).and_then(|text| text.strip_prefix("socket:["));
-            inode.is_some_and(|inode| sockets.contains(inode.trim_end_matches(']')))
-        },
-    )
+    is_postgres(stat(is_postgres(backend)?)?.parent)
 }
 
 fn all() -> impl Iterator<Item = u32> {
@@ -150,11 +92,8 @@ mod tests {
     }
 
     #[test]
-    fn the_process_that_listens_is_found() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let url = format!("postgres://me@127.0.0.1:{port}/x");
-        assert_eq!(postmaster(&url), Some(std::process::id()));
-        assert_eq!(postmaster("postgres://me@192.0.2.1/x"), None);
+    fn a_process_that_is_no_database_has_no_postmaster() {
+        assert_eq!(postmaster(std::process::id()), None);
+        assert_eq!(postmaster(u32::MAX), None);
     }
 }

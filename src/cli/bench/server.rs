@@ -11,7 +11,7 @@ use super::ground::Ground;
 use super::processes;
 use crate::cli::api::Api;
 use crate::cli::client::Target;
-use crate::store::Backend;
+use crate::store::{Backend, Connection};
 
 /// How long the server may take to get ready, or to close its last attempts.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,10 +46,13 @@ pub(super) async fn start(crew: &mut Crew, ground: &Ground) -> anyhow::Result<Se
         wait(crew, began, "does not get ready").await?;
     }
     let start_to_ready = began.elapsed();
-    // Found once the server is connected.
     let database = match ground.location.backend {
         Backend::Sqlite => None,
-        Backend::Postgres => processes::postmaster(&ground.url),
+        Backend::Postgres => {
+            let mut connection = Connection::open(&ground.location)?;
+            let backend = connection.process()?;
+            backend.and_then(|pid| processes::postmaster(u32::try_from(pid).ok()?))
+        }
     };
     Ok(Server { pid, port, api, database, start_to_ready })
 }

@@ -68,6 +68,17 @@ pub(in crate::store) fn now(connection: &mut Connection) -> StoreResult<i64> {
 }
 
 #[derive(QueryableByName)]
+struct Process {
+    #[diesel(sql_type = BigInt)]
+    pid: i64,
+}
+
+pub(in crate::store) fn process(connection: &mut Connection) -> StoreResult<Option<i64>> {
+    let sql = "SELECT pg_backend_pid()::bigint AS pid";
+    Ok(connection.first::<Process>(Statement::new(sql))?.map(|row| row.pid))
+}
+
+#[derive(QueryableByName)]
 struct Taken {
     #[diesel(sql_type = Bool)]
     taken: bool,
