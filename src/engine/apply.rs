@@ -128,38 +128,6 @@ fn is_done(command: &Command, state: &JobState) -> bool {
     }
 }
 
-/// The jobs of these commands, live or final, held for this transaction.
-pub(super) fn hold(
-    transaction: &mut Transaction<'_>,
-    applies: &[(usize, &Apply)],
-) -> StoreResult<HashMap<Key, StoredJob>> {
-    let mut held = HashMap::with_capacity(applies.len());
-    let claimed: HashMap<Key, &Arc<StoredJob>> = applies
-        .iter()
-        .filter_map(|(_, apply)| apply.claimed.as_ref().map(|claimed| (apply.job, claimed)))
-        .collect();
-    let known: Vec<Key> = claimed.keys().copied().collect();
-    for row in jobs::load_states(transaction, &known)? {
-        if let Some(claimed) = claimed.get(&row.id) {
-            held.insert(row.id, StoredJob::clone(claimed).at(row));
-        }
-    }
-    let unknown: Vec<Key> = applies
-        .iter()
-        .map(|(_, apply)| apply.job)
-        .filter(|key| !claimed.contains_key(key))
-        .collect();
-    for row in jobs::load_live(transaction, &unknown)? {
-        held.insert(row.state.id, StoredJob::read(row)?);
-    }
-    let all = applies.iter().map(|(_, apply)| apply.job);
-    let rest: Vec<Key> = all.filter(|key| !held.contains_key(key)).collect();
-    for row in jobs::load_final(transaction, &rest)? {
-        held.insert(row.state.id, StoredJob::read(row)?);
-    }
-    Ok(held)
-}
-
 /// Decides; publishes outputs when the command is taken, since the result names them.
 fn settle(
     core: &Core,

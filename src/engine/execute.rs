@@ -1,25 +1,19 @@
 //! Runs a batch of operations in one transaction, kind by kind, so that each kind needs one
 //! statement a table however many operations there are.
 
-use std::collections::{BTreeSet, HashMap};
-
-use uuid::Uuid;
-
-use super::apply::{apply, hold};
+use super::apply::apply;
 use super::claim::claim;
 use super::claim_deliveries::claim_deliveries;
 use super::core::Core;
 use super::error::EngineError;
 use super::health::Conditions;
-use super::operation::{Apply, Operation, Outcome, Submit};
+use super::holding::hold;
+use super::operation::{Operation, Outcome};
 use super::record::record;
-use super::stored::StoredJob;
 use super::submit::submit;
 use super::takers::Taken;
 use super::unwritten::Unwritten;
-use crate::ids::Key;
-use crate::lifecycle::Command;
-use crate::store::{Backend, Run, StoreError, StoreResult, Transaction, groups};
+use crate::store::{Run, StoreError, StoreResult, Transaction};
 
 /// What comes of a transaction besides its answers.
 pub struct Besides {
@@ -60,8 +54,7 @@ pub(super) fn execute(
         }
     };
     let mut unwritten = Unwritten::default();
-    let mut held = hold(transaction, &applies)?;
-    hold_groups(transaction, &submits, &applies, &held)?;
+    let mut held = hold(transaction, &submits, &applies)?;
     for (job, group) in submit(core, transaction, &submits, run, &mut unwritten, &mut answer)? {
         if let Some(job) = held.get_mut(&job) {
             job.group = Some(group);
@@ -102,32 +95,4 @@ pub(super) fn execute(
     let outcomes: StoreResult<_> =
         outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect();
     Ok((outcomes?, Besides { taken, has_news: transaction.has_appended() }))
-}
-
-/// Holds the groups that jobs join or end in, in the order in which everybody does. One by itself is
-/// held by whoever needs it.
-fn hold_groups(
-    transaction: &mut Transaction<'_>,
-    submits: &[(usize, &Submit)],
-    applies: &[(usize, &Apply)],
-    held: &HashMap<Key, StoredJob>,
-) -> StoreResult<()> {
-    if transaction.backend() == Backend::Sqlite {
-        return Ok(());
-    }
-    let may_end = |apply: &&(usize, &Apply)| !matches!(apply.1.command, Command::Progress { .. });
-    let ending =
-        applies.iter().filter(may_end).filter_map(|(_, apply)| held.get(&apply.job)?.group);
-    let mut keys: BTreeSet<Key> = ending.collect();
-    let joined: BTreeSet<Uuid> = submits.iter().filter_map(|(_, submit)| submit.joins()).collect();
-    if keys.len() + joined.len() < 2 {
-        return Ok(());
-    }
-    if !joined.is_empty() {
-        let joined: Vec<Uuid> = joined.into_iter().collect();
-        keys.extend(groups::known(transaction, &joined)?);
-    }
-    let keys: Vec<Key> = keys.into_iter().collect();
-    groups::load(transaction, &keys)?;
-    Ok(())
 }

@@ -22,6 +22,7 @@ mod fronts;
 mod gate;
 mod groups;
 mod health;
+mod holding;
 mod intake;
 mod keeping;
 mod ledger;

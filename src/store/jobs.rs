@@ -1,10 +1,13 @@
 //! Rows of jobs: the lasting one, and the live one beside it while the job is not final.
 //!
-//! How the live one is written is in `live`, what is asked of all of them in `queue`.
+//! How the live one is written is in `live`, what is asked of all of them in `queue`, what is held for
+//! a transaction in `holding`.
 
+mod holding;
 mod live;
 mod queue;
 
+pub use holding::*;
 pub use live::*;
 pub use queue::*;
 
@@ -112,28 +115,6 @@ pub struct StateRow {
     pub run_at: i64,
 }
 
-/// Columns of a job that is live.
-macro_rules! live_columns {
-    () => {
-        "l.id, j.public_id, j.application_id, l.group_id, j.receiver_id, j.created_at, \
-         CAST(1 AS BIGINT) AS live, l.status, l.updated_at, l.attempt, l.lost_nodes, l.token, \
-         l.last_sequence, l.progress, l.announced_progress, l.announced_at, l.started_at, \
-         CAST(NULL AS BIGINT) AS completed_at, CAST(NULL AS TEXT) AS result, l.failure_code, \
-         l.failure_detail, l.run_at, CAST(NULL AS BIGINT) AS deleted_at, e.data AS submission"
-    };
-}
-
-/// Columns of a job that is final.
-macro_rules! final_columns {
-    () => {
-        "j.id, j.public_id, j.application_id, j.group_id, j.receiver_id, j.created_at, \
-         CAST(0 AS BIGINT) AS live, j.status, j.updated_at, j.attempt, j.lost_nodes, j.token, \
-         j.last_sequence, j.progress, j.progress AS announced_progress, \
-         j.updated_at AS announced_at, j.started_at, j.completed_at, j.result, j.failure_code, \
-         j.failure_detail, j.run_at, j.deleted_at, e.data AS submission"
-    };
-}
-
 /// Columns of a job whichever it is, for reads.
 macro_rules! any_columns {
     () => {
@@ -163,46 +144,6 @@ macro_rules! any_tables {
     };
 }
 pub(super) use any_tables;
-
-/// Live jobs by key, held for this transaction. Outer joins for the same reason as above.
-pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<JobRow>> {
-    connection.load_by_keys(
-        concat!(
-            "SELECT ",
-            live_columns!(),
-            " FROM live_jobs l LEFT JOIN jobs j ON j.id = l.id \
-             LEFT JOIN events e ON e.subject_id = l.id AND e.sequence = 1 WHERE l.id @key @lock"
-        ),
-        "ORDER BY l.id FOR UPDATE OF l",
-        keys.iter().map(|key| Cell::from(*key)).collect(),
-    )
-}
-
-/// How live jobs stand, by key, held for this transaction; for those who know the rest.
-pub fn load_states(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<StateRow>> {
-    connection.load_by_keys_of(
-        "live_jobs",
-        "SELECT id, group_id, status, updated_at, attempt, lost_nodes, token, last_sequence, \
-         progress, announced_progress, announced_at, started_at, failure_code, failure_detail, \
-         run_at FROM live_jobs WHERE id @key @lock",
-        "ORDER BY id FOR UPDATE",
-        keys.iter().map(|key| Cell::from(*key)).collect(),
-    )
-}
-
-/// Final jobs by key, held for this transaction.
-pub fn load_final(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<JobRow>> {
-    connection.load_by_keys(
-        concat!(
-            "SELECT ",
-            final_columns!(),
-            " FROM jobs j LEFT JOIN events e ON e.subject_id = j.id AND e.sequence = 1 \
-             WHERE j.completed_at IS NOT NULL AND j.id @key @lock"
-        ),
-        "ORDER BY j.id FOR UPDATE OF j",
-        keys.iter().map(|key| Cell::from(*key)).collect(),
-    )
-}
 
 /// Jobs by key, live or final, for reading.
 pub fn read(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<JobRow>> {

@@ -88,6 +88,8 @@ fn those_who_join_and_those_who_end_hold_groups_in_one_order() {
             for turn in 0..25 {
                 let group_id = groups.get((client + turn) % groups.len()).copied();
                 node.submit(&caller, NewJob { group_id, ..scripted_job() }).await;
+                let group_id = Some(node.submit(&caller, scripted_job()).await.id);
+                node.submit(&caller, NewJob { group_id, ..scripted_job() }).await;
             }
         };
         join_all((0..24).map(submit)).await;
