@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::crew::Crew;
 use super::ground::Ground;
 use super::latency::median;
-use super::measure;
+use super::measure::{self, Measured};
 use super::report::{Report, rounded};
 use super::{Options, Plan, past};
 
@@ -128,17 +128,11 @@ pub(super) async fn compare(
     let mut run = async |with: bool, number: u32| {
         let plan = Plan { hanging: if with { plan.hanging } else { 0 }, ..*plan };
         let measured = match filled.as_ref().filter(|_| with) {
-            Some(filled) => measure::measure(filled, &plan, folder, crew).await,
+            Some(filled) => alone(filled, &plan, folder, crew).await?,
             None => {
-                let empty = Ground::empty(database, folder, number).await?;
-                let measured = measure::measure(&empty, &plan, folder, crew).await;
-                // Whoever uses it is gone before it is.
-                crew.end().await;
-                measured
+                alone(&Ground::empty(database, folder, number).await?, &plan, folder, crew).await?
             }
         };
-        crew.end().await;
-        let measured = measured?;
         faults.extend(measured.faults);
         anyhow::Ok(measured.report)
     };
@@ -153,6 +147,18 @@ pub(super) async fn compare(
     }
     let ratios: Vec<Figures> = done.iter().map(|pair| pair.ratio).collect();
     Ok((Compared { median: Figures::median(&ratios), pairs: done }, faults))
+}
+
+/// One run, after which nobody uses the ground any more.
+async fn alone(
+    ground: &Ground,
+    plan: &Plan,
+    folder: &Path,
+    crew: &mut Crew,
+) -> anyhow::Result<Measured> {
+    let measured = measure::measure(ground, plan, folder, crew).await;
+    crew.end().await;
+    measured
 }
 
 impl Compared {

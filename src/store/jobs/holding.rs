@@ -37,7 +37,7 @@ struct KeyRow {
     id: i64,
 }
 
-/// Live jobs by key, held for this transaction. Outer joins for the same reason as above.
+/// Live jobs by key, held for this transaction. Outer joins for the same reason as in `any_tables`.
 pub fn load_live(connection: &mut Connection, keys: &[Key]) -> StoreResult<Vec<JobRow>> {
     connection.load_by_keys(
         concat!(
