@@ -258,15 +258,21 @@ fn tally(
     keys.dedup();
     let mut rows = groups::load(transaction, &keys)?;
     for row in &mut rows {
-        let mut tally = view::tally(row);
-        let ends = changes.groups.iter().filter(|(group, _)| *group == row.id);
-        ends.for_each(|(_, status)| tally.count(*status));
-        (row.success, row.error, row.stopped) = (tally.success, tally.error, tally.stopped);
+        let key = row.id;
+        let ends = changes.groups.iter().filter(|(group, _)| *group == key);
+        count(row, ends.map(|(_, status)| *status));
         row.updated_at = now.0;
         complete(core, transaction, row, now, &mut changes.ledger, lanes)?;
     }
     groups::update(transaction, &rows)?;
     Ok(())
+}
+
+/// Counts ends of jobs in their group.
+pub(super) fn count(row: &mut groups::GroupRow, ends: impl Iterator<Item = Status>) {
+    let mut tally = view::tally(row);
+    ends.for_each(|status| tally.count(status));
+    (row.success, row.error, row.stopped) = (tally.success, tally.error, tally.stopped);
 }
 
 /// Announces `group.completed` when it is due, once.

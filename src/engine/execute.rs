@@ -94,5 +94,5 @@ pub(super) fn execute(
     let missing = || StoreError::Corrupt("an operation got no answer".to_owned());
     let outcomes: StoreResult<_> =
         outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect();
-    Ok((outcomes?, Besides { taken, has_news: transaction.has_appended() }))
+    Ok((outcomes?, Besides { taken, has_news: transaction.has_events() }))
 }

@@ -254,7 +254,7 @@ impl Ledger {
             }
         }
         deliveries::insert_live(transaction, live)?;
-        transaction.append();
+        transaction.note_events();
         *self = Ledger::default();
         Ok(())
     }

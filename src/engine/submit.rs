@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::apply::count;
 use super::core::Core;
 use super::error::{EngineError, EngineResult};
 use super::ledger::Occurrence;
@@ -275,16 +276,10 @@ fn take_in(transaction: &mut Transaction<'_>, row: &mut GroupRow, lone: Key) -> 
     if jobs::join_group(transaction, lone, row.id)? {
         return Ok(());
     }
-    match jobs::load_final(transaction, &[lone])?.first() {
-        Some(job) => match Status::from_number(job.state.status) {
-            Status::Success => row.success = 1,
-            Status::Error => row.error = 1,
-            Status::Stopped => row.stopped = 1,
-            _ => {}
-        },
-        // Retention was faster.
-        None => row.total = 0,
-    }
+    let ended = jobs::load_final(transaction, &[lone])?;
+    // None where retention was faster.
+    row.total = i64::try_from(ended.len()).unwrap_or(1);
+    count(row, ended.iter().map(|job| Status::from_number(job.state.status)));
     groups::update(transaction, std::slice::from_ref(row))
 }
 

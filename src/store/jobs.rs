@@ -20,6 +20,12 @@ use super::rows::{Column, Kind, OnConflict, Rows};
 use super::statement::{Cell, Statement};
 use crate::ids::Key;
 
+#[derive(QueryableByName)]
+struct KeyRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
 /// Phases of a live job.
 pub mod phase {
     /// Waits for its run time.

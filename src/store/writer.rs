@@ -13,11 +13,12 @@ use tokio::sync::oneshot;
 use super::connection::Connection;
 use super::error::{StoreError, StoreResult};
 use super::location::{Backend, Location};
-use super::nodes;
-use crate::ids::Key;
 
 mod queue;
+mod transaction;
 use queue::{Queue, Waiting};
+use transaction::KeyBlock;
+pub use transaction::Transaction;
 
 /// Writer threads on Postgres: enough that one batch is built while others wait for the disk.
 const POSTGRES_WRITERS: usize = 3;
@@ -51,81 +52,6 @@ pub type Executed<O> = (Vec<<O as Operation>::Outcome>, <O as Operation>::Aside)
 /// Runs a batch inside a transaction.
 pub type Executor<O> =
     dyn Fn(&mut Transaction<'_>, &[&O], Run) -> StoreResult<Executed<O>> + Send + Sync;
-
-/// Keys reserved at once.
-const KEY_BLOCK: i64 = 4_096;
-
-/// A connection inside a write transaction, which can also draw row keys.
-pub struct Transaction<'a> {
-    connection: &'a mut Connection,
-    keys: &'a mut KeyBlock,
-    run: Run,
-    /// Whether something is run along that no operation asked for.
-    carries: bool,
-    /// Whether events were appended.
-    appends: bool,
-}
-
-/// Row keys that belong to one writer. A block that was reserved in a transaction is only as
-/// lasting as that transaction.
-#[derive(Default)]
-struct KeyBlock {
-    next: Key,
-    end: Key,
-    provisional: bool,
-}
-
-impl Transaction<'_> {
-    /// A fresh row key, larger than all this writer drew before.
-    pub fn key(&mut self) -> StoreResult<Key> {
-        if self.keys.next == self.keys.end {
-            let first = nodes::reserve_keys(self.connection, KEY_BLOCK)?;
-            *self.keys = KeyBlock { next: first, end: first + KEY_BLOCK, provisional: true };
-        }
-        self.keys.next += 1;
-        Ok(self.keys.next - 1)
-    }
-
-    /// Events are appended: those who follow them want to be told after the commit.
-    pub fn append(&mut self) {
-        self.appends = true;
-    }
-
-    /// Whether events were appended.
-    pub fn has_appended(&self) -> bool {
-        self.appends
-    }
-
-    /// Something is run along from here on that no operation asked for: should that fail, the
-    /// operations are run again without it.
-    pub fn carry(&mut self) {
-        self.carries = true;
-    }
-
-    /// Whether something may be run along.
-    pub fn may_carry(&self) -> bool {
-        self.run == Run::First
-    }
-
-    /// Whether its operations may have been run before: what they find done may be their own doing.
-    pub fn is_repeated(&self) -> bool {
-        self.run == Run::Repeated
-    }
-}
-
-impl std::ops::Deref for Transaction<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.connection
-    }
-}
-
-impl std::ops::DerefMut for Transaction<'_> {
-    fn deref_mut(&mut self) -> &mut Connection {
-        self.connection
-    }
-}
 
 /// Whether an operation may have been run before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,7 +253,7 @@ impl<O: Operation> Worker<O> {
         let Worker { connection: Some(connection), keys, executor, .. } = self else {
             return Err(before(StoreError::Closed));
         };
-        let mut transaction = Transaction { connection, keys, run, carries: false, appends: false };
+        let mut transaction = Transaction::new(connection, keys, run);
         // A defect in one operation must not take the writer, and with it the server, along.
         let run = AssertUnwindSafe(|| {
             let executed = executor(&mut transaction, operations, run)?;
@@ -337,11 +263,11 @@ impl<O: Operation> Worker<O> {
         });
         let executed = std::panic::catch_unwind(run)
             .unwrap_or_else(|_| Err(StoreError::Corrupt("an operation panicked".to_owned())));
-        let carried = transaction.carries;
+        let carried = transaction.carries();
         match executed {
             Ok((outcomes, aside)) => match connection.commit() {
                 Ok(()) => {
-                    self.keys.provisional = false;
+                    self.keys.committed();
                     let tell = || (self.shared.committed)(operations.len(), aside);
                     if std::panic::catch_unwind(AssertUnwindSafe(tell)).is_err() {
                         tracing::error!("what came of a commit could not be told");
@@ -363,9 +289,7 @@ impl<O: Operation> Worker<O> {
 
     /// After an error: undo, and drop a connection that no longer answers.
     fn mend(&mut self, error: &StoreError) {
-        if self.keys.provisional {
-            self.keys = KeyBlock::default();
-        }
+        self.keys.undone();
         if let Some(connection) = &mut self.connection {
             connection.rollback();
             if matches!(error, StoreError::Unavailable(_)) || connection.ping().is_err() {

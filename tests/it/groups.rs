@@ -8,18 +8,10 @@ use futures_util::future::{join_all, join3};
 use ringback::engine::NewJob;
 use ringback::ids::new_id;
 use ringback::lifecycle::Command;
-use ringback::store::Connection;
 
 use crate::support::database::{Backend, Database, block_on, number_on};
 use crate::support::node::{Node, bounded, scripted_job};
 use crate::support::wait::eventually;
-
-/// Statements that wait for what somebody else holds.
-fn waiting(connection: &mut Connection) -> i64 {
-    let sql = "SELECT COUNT(*) AS number FROM pg_stat_activity \
-               WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    number_on(connection, sql)
-}
 
 async fn a_job_that_ends_while_another_joins_is_counted(ends_first: bool) {
     let database = Database::fresh(Backend::Postgres);
@@ -30,24 +22,22 @@ async fn a_job_that_ends_while_another_joins_is_counted(ends_first: bool) {
     let holder = database.hold("SELECT 1 FROM live_jobs FOR UPDATE");
 
     let joined = Cell::new(false);
-    let (mut onlooker, mut watcher) = (database.connect(), database.connect());
     let second = NewJob { group_id: Some(lone.id), ..scripted_job() };
     let stop = async {
         if !ends_first {
-            bounded("the other one to wait", || waiting(&mut onlooker) == 1).await;
+            bounded("the other one to wait", || database.waiting() == 1).await;
         }
         node.engine.apply_of(caller.application, lone.key, Command::Stop).await.unwrap();
     };
     let join = async {
         if ends_first {
-            bounded("the end to wait", || waiting(&mut watcher) == 1).await;
+            bounded("the end to wait", || database.waiting() == 1).await;
         }
         node.submit(&caller, second).await;
         joined.set(true);
     };
     let release = async {
-        let mut counter = database.connect();
-        let met = || waiting(&mut counter) == if joined.get() { 1 } else { 2 };
+        let met = || database.waiting() == if joined.get() { 1 } else { 2 };
         bounded("both to be there", met).await;
         drop(holder);
     };

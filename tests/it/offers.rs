@@ -129,21 +129,33 @@ async fn a_node_that_ends_takes_nothing_more(database: Database) {
     assert_eq!(world.receiver.count(), 0);
 }
 
-on_both!(async queues_with_slots_of_their_own_keep_to_them);
-async fn queues_with_slots_of_their_own_keep_to_them(database: Database) {
-    let node = Node::start(&database).await;
-    let (caller, _) = node.application("shop").await;
+/// Takes what it is offered, and has one slot for the queue `narrow`.
+fn with_a_narrow_queue(node: &Node) -> Arc<Runner> {
     let limits = Limits::new(64, [("narrow".to_owned(), 1)].into(), Duration::from_secs(60));
     let (services, metrics) = (Arc::clone(&node.services), Arc::default());
     let runner = Arc::new(Runner::new(services, handlers::all(), metrics, limits, || 0.0));
     runner.take_offers();
+    runner
+}
+
+fn noop(queue: &str, specification: serde_json::Value) -> NewJob {
+    NewJob {
+        job_type: "urn:job:noop".to_owned(),
+        queue: queue.to_owned(),
+        specification,
+        ..scripted_job()
+    }
+}
+
+on_both!(async queues_with_slots_of_their_own_keep_to_them);
+async fn queues_with_slots_of_their_own_keep_to_them(database: Database) {
+    let node = Node::start(&database).await;
+    let (caller, _) = node.application("shop").await;
+    let runner = with_a_narrow_queue(&node);
     for (queue, status) in
         [("wide", Status::Success), ("narrow", Status::Pending), (REPLAY_QUEUE, Status::Pending)]
     {
-        let mut job = scripted_job();
-        job.job_type = "urn:job:noop".to_owned();
-        job.queue = queue.to_owned();
-        let job = node.submit(&caller, job).await;
+        let job = node.submit(&caller, noop(queue, serde_json::Value::Null)).await;
         bounded("its try to end", || runner.busy() == 0).await;
         assert_eq!(node.job(&caller, job.id).await.state.status, status, "{queue}");
     }
@@ -153,16 +165,7 @@ on_both!(async a_queue_that_is_full_keeps_no_other_from_being_taken);
 async fn a_queue_that_is_full_keeps_no_other_from_being_taken(database: Database) {
     let node = Node::start(&database).await;
     let (caller, _) = node.application("shop").await;
-    let limits = Limits::new(64, [("narrow".to_owned(), 1)].into(), Duration::from_secs(60));
-    let (services, metrics) = (Arc::clone(&node.services), Arc::default());
-    let runner = Arc::new(Runner::new(services, handlers::all(), metrics, limits, || 0.0));
-    runner.take_offers();
-    let noop = |queue: &str, specification: serde_json::Value| NewJob {
-        job_type: "urn:job:noop".to_owned(),
-        queue: queue.to_owned(),
-        specification,
-        ..scripted_job()
-    };
+    let runner = with_a_narrow_queue(&node);
     for _ in 0..2 {
         node.submit(&caller, noop("narrow", serde_json::json!({"durationSeconds": 600}))).await;
     }

@@ -1,9 +1,6 @@
 //! Jobs that are held until the end of a transaction, with or without reading them. Must not know why.
 
-use diesel::QueryableByName;
-use diesel::sql_types::BigInt;
-
-use super::{JobRow, StateRow};
+use super::{JobRow, KeyRow, StateRow};
 use crate::ids::Key;
 use crate::store::connection::Connection;
 use crate::store::error::StoreResult;
@@ -29,12 +26,6 @@ macro_rules! final_columns {
          j.updated_at AS announced_at, j.started_at, j.completed_at, j.result, j.failure_code, \
          j.failure_detail, j.run_at, j.deleted_at, e.data AS submission"
     };
-}
-
-#[derive(QueryableByName)]
-struct KeyRow {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
 }
 
 /// Live jobs by key, held for this transaction. Outer joins for the same reason as in `any_tables`.

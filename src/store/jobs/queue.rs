@@ -3,18 +3,12 @@
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::phase;
+use super::{KeyRow, phase};
 use crate::ids::Key;
 use crate::store::connection::Connection;
 use crate::store::error::StoreResult;
 use crate::store::rows::{Column, Kind, Rows};
 use crate::store::statement::{Cell, Statement};
-
-#[derive(QueryableByName)]
-struct KeyRow {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-}
 
 fn keys(connection: &mut Connection, statement: Statement) -> StoreResult<Vec<Key>> {
     Ok(connection.load::<KeyRow>(statement)?.into_iter().map(|row| row.id).collect())

@@ -19,11 +19,8 @@ use crate::support::wait::eventually_async;
 const PATIENCE: Duration = Duration::from_secs(10);
 const HOUR_MILLIS: i64 = 60 * 60 * 1_000;
 
-const WAITS: &str = "SELECT COUNT(*) AS number FROM pg_stat_activity \
-                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
-
 async fn somebody_waits(database: &Database) {
-    let waiting = async || (number(database, WAITS) > 0).then_some(());
+    let waiting = async || (database.waiting() > 0).then_some(());
     eventually_async("somebody to wait", PATIENCE, waiting).await;
 }
 

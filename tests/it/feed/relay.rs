@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use futures_util::FutureExt as _;
+use futures_util::future::join;
 use ringback::engine::Ordering;
 use ringback::ids::Key;
 use ringback::lifecycle::EventType;
@@ -10,7 +12,7 @@ use ringback::store::{Connection, Statement};
 
 use super::open_transactions::FAR;
 use crate::support::database::{Backend, Database, block_on};
-use crate::support::node::scripted_job;
+use crate::support::node::{Node, bounded, scripted_job};
 use crate::support::shop::{Shop, ordered};
 
 /// Events of a chunk that a full batch writes.
@@ -77,5 +79,26 @@ fn a_turn_is_bounded_and_gives_every_delivery_the_place_of_its_event() {
                 .iter()
                 .all(|one| one.rank.is_some() && one.rank == feed.get(&one.event_id).copied())
         );
+    });
+}
+
+/// Two transactions beside each other: the bell is that of the one with the events.
+#[test]
+fn a_commit_without_events_takes_nobodys_bell_along() {
+    let database = Database::fresh(Backend::Postgres);
+    block_on(async {
+        let node = Node::start(&database).await;
+        let (caller, _) = node.application("shop").await;
+        let rung = || node.engine.bells.relay.notified().now_or_never().is_some();
+        rung();
+        let holder = database.hold("LOCK TABLE events IN SHARE MODE");
+        let beside = async {
+            bounded("the events to wait", || database.waiting() == 1).await;
+            node.engine.set_application_rate(caller.application, None).await.unwrap();
+            assert!(!rung(), "nothing is committed");
+            drop(holder);
+        };
+        join(node.submit(&caller, scripted_job()), beside).await;
+        assert!(rung());
     });
 }

@@ -93,6 +93,13 @@ impl Database {
         connection
     }
 
+    /// How many sessions of Postgres wait for what somebody holds.
+    pub fn waiting(&self) -> i64 {
+        let sql = "SELECT COUNT(*) AS number FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        number(self, sql)
+    }
+
     /// Waits for a session of Postgres that waits for what somebody holds, and ends it.
     pub fn cut_off_whoever_waits(&self) {
         let mut killer = self.connect();
