@@ -178,4 +178,5 @@ async fn a_queue_that_is_full_keeps_no_other_from_being_taken(database: Database
     bounded("the other one's try to end", || runner.busy() == 1).await;
     assert_eq!(node.job(&caller, wide.id).await.state.status, Status::Success);
     runner.drop_all();
+    bounded("the full queue's try to end", || runner.busy() == 0).await;
 }
